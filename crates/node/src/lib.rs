@@ -1,0 +1,7 @@
+//! What a node can do, as small traits ([`ports`]), and what the agent does with it: the steps, and observing facts.
+//! Nothing here touches a real host; `host` and `cluster` do, and `sim` pretends to.
+
+mod error;
+pub mod ports;
+
+pub use error::{PortError, PortResult};

@@ -1,0 +1,93 @@
+//! The API server.
+
+use std::fmt;
+
+use api::{ImageBasedUpgrade, ImageBasedUpgradeStatus, SeedReconfiguration};
+
+use crate::PortResult;
+
+/// Registry credentials: the content of a docker configuration file. Never printed.
+#[derive(Clone, Eq, PartialEq)]
+pub struct PullSecret(pub Vec<u8>);
+
+impl fmt::Debug for PullSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PullSecret(..)")
+    }
+}
+
+/// What the checks of a seed need to know of this cluster (contract 3.2 and 3.3).
+#[derive(Clone, Debug, Eq, PartialEq, Default)]
+pub struct ClusterFacts {
+    /// `ClusterVersion/version` `.status.desired.version`.
+    pub version: String,
+    /// Any of the proxy fields of `Proxy/cluster` `.spec` is set.
+    pub has_proxy: bool,
+    /// The rendered MachineConfig of the node has `.spec.fips`.
+    pub has_fips: bool,
+    /// `openshift-config/user-ca-bundle` holds a bundle.
+    pub has_user_ca_bundle: bool,
+    /// Name of the proxy's trusted CA ConfigMap, empty when there is none.
+    pub proxy_config_map: String,
+    /// Registry (and port) of the release image: first segment of the version operator's image.
+    pub release_registry: String,
+    /// Source registries of all mirror sets.
+    pub mirror_sources: Vec<String>,
+}
+
+/// What became of a write.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Published {
+    /// Stored.
+    Stored,
+    /// Somebody else wrote first; read again and decide anew.
+    Conflict,
+}
+
+/// Everything said to the API server. Errors of a server that is away, slow or overloaded are `Transient`.
+pub trait Cluster: Send + Sync {
+    /// The live `ImageBasedUpgrade/upgrade`, not from a cache.
+    fn upgrade(&self) -> PortResult<Option<ImageBasedUpgrade>>;
+
+    /// Replaces the status, if the object is still at `seen`'s resource version.
+    fn publish(
+        &self,
+        seen: &ImageBasedUpgrade,
+        status: &ImageBasedUpgradeStatus,
+    ) -> PortResult<Published>;
+
+    /// Creates the initial object, unless there is one.
+    fn ensure_upgrade(&self) -> PortResult<()>;
+
+    /// Makes the live object equal to a saved one (metadata that belongs to the server excepted), status too.
+    /// Repeating it is harmless.
+    fn restore_upgrade(&self, saved: &ImageBasedUpgrade) -> PortResult<()>;
+
+    /// Sets (or removes) one annotation of the live object.
+    fn annotate(&self, key: &str, value: Option<&str>) -> PortResult<()>;
+
+    /// The facts that the checks need.
+    fn facts(&self) -> PortResult<ClusterFacts>;
+
+    /// Credentials for the seed's registry: key `.dockerconfigjson` of a Secret in the operator's namespace.
+    fn pull_secret(&self, name: &str) -> PortResult<PullSecret>;
+
+    /// What the target must know to take over this cluster's identity, as far as the API server knows it; what lies on disk
+    /// (SSH keys, chrony) is left empty.
+    fn reconfiguration(&self) -> PortResult<SeedReconfiguration>;
+
+    /// Mirror sets as the manifests that the target applies: file name and content.
+    fn mirror_manifests(&self) -> PortResult<Vec<(String, Vec<u8>)>>;
+
+    /// Whether the API server answers.
+    fn ready(&self) -> bool;
+
+    /// `ClusterVersion/version` `.spec.clusterID`.
+    fn cluster_id(&self) -> PortResult<String>;
+
+    /// Sets the cluster's id.
+    fn set_cluster_id(&self, id: &str) -> PortResult<()>;
+
+    /// Posts an event about the IBU (contract 10.4); best effort, at most two seconds.
+    fn announce(&self, reason: &str, note: &str);
+}

@@ -1,0 +1,2 @@
+//! The `lifecycle-agent` program.
+fn main() {}
