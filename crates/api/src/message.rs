@@ -1,0 +1,1 @@
+//! Texts of conditions and Events, exactly as users and tools know them.

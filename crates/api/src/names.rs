@@ -1,0 +1,81 @@
+//! Names of API objects, units, processes and environment variables (C 1.1, 1.5, 11.4, S 0.1, 3.1).
+
+// The custom resources.
+
+/// The API group.
+pub const GROUP: &str = "lca.openshift.io";
+/// The API version within the group.
+pub const VERSION: &str = "v1";
+/// Group and version as objects write them.
+pub const API_VERSION: &str = "lca.openshift.io/v1";
+/// The kind.
+pub const KIND: &str = "ImageBasedUpgrade";
+/// The kind of a list.
+pub const LIST_KIND: &str = "ImageBasedUpgradeList";
+/// The resource, as in URLs.
+pub const PLURAL: &str = "imagebasedupgrades";
+/// One of the resource.
+pub const SINGULAR: &str = "imagebasedupgrade";
+/// What users type.
+pub const SHORT_NAME: &str = "ibu";
+/// The name of the one object.
+pub const IBU: &str = "upgrade";
+/// The name of the object of the IP configuration flow.
+pub const IP_CONFIG: &str = "ipconfig";
+/// The resource of the IP configuration flow.
+pub const IP_CONFIG_PLURAL: &str = "ipconfigs";
+
+// The operator in the cluster.
+
+/// The operator's namespace unless [`ENV_POD_NAMESPACE`] says otherwise.
+pub const NAMESPACE: &str = "openshift-lifecycle-agent";
+/// The operator's Deployment and service account.
+pub const DEPLOYMENT: &str = "lifecycle-agent-controller-manager";
+/// The container in [`DEPLOYMENT`].
+pub const CONTAINER: &str = "manager";
+/// The Service of the metrics.
+pub const METRICS_SERVICE: &str = "lifecycle-agent-controller-manager-metrics-service";
+/// The Lease that one agent holds (C 10.3).
+pub const LEASE: &str = "lca.openshift.io";
+/// The key of a registry's credentials in a Secret.
+pub const DOCKER_CONFIG_KEY: &str = ".dockerconfigjson";
+/// The Prep job of the Go original that installs the stateroot; our messages keep its name.
+pub const STATEROOT_JOB: &str = "lca-prep-stateroot-setup";
+/// The Prep job and ConfigMap of the Go original that precache; our messages keep their name.
+pub const PRECACHE_JOB: &str = "lca-prep-precache";
+
+// Events (C 10.4).
+
+/// Who reports an Event.
+pub const EVENT_CONTROLLER: &str = "ImageBasedUpgrade";
+/// The reason and the action of the Event before a reboot.
+pub const EVENT_REBOOT: &str = "Reboot";
+/// The namespace of Events about an object without one.
+pub const EVENT_NAMESPACE: &str = "default";
+
+// On the node.
+
+/// Runs the post-pivot on the first boot of the target.
+pub const POST_PIVOT_UNIT: &str = "installation-configuration.service";
+/// Runs the init monitor after a pivot.
+pub const INIT_MONITOR_UNIT: &str = "lca-init-monitor.service";
+/// The mount of the shared container storage.
+pub const CONTAINERS_MOUNT_UNIT: &str = "var-lib-containers.mount";
+/// Enabled by the post-pivot, disabled in a seed.
+pub const KUBELET_UNIT: &str = "kubelet.service";
+/// The transient unit that reboots.
+pub const REBOOT_UNIT: &str = "lifecycle-agent-reboot";
+/// The message that a reboot carries (C 5.6).
+pub const REBOOT_MESSAGE: &str = "Image Based Upgrade";
+/// What the kernel arguments of a FIPS node have more (C 4.2 step 9).
+pub const FIPS_KERNEL_ARGUMENTS: [&str; 2] = ["fips=1", "boot=LABEL=boot"];
+/// The key of the kernel argument that carries the version installed by an upgrade and keeps its
+/// boot entry apart from its neighbours' (C 4.2 step 9).
+pub const IBU_KERNEL_ARGUMENT: &str = "ibu";
+
+// Environment variables.
+
+/// The pod's name.
+pub const ENV_POD_NAME: &str = "MY_POD_NAME";
+/// The operator's namespace.
+pub const ENV_POD_NAMESPACE: &str = "MY_POD_NAMESPACE";
