@@ -9,7 +9,8 @@
 //! ```
 //!
 //! What is not there: a controller-manager (a deleted namespace stays Terminating, nothing is
-//! garbage collected), a scheduler, a kubelet. The programs come from `hack/testenv`.
+//! garbage collected, the aggregated cluster roles `view`, `edit` and `admin` grant nothing), a
+//! scheduler, a kubelet. The programs come from `hack/testenv`.
 
 mod audit;
 mod builder;

@@ -42,11 +42,14 @@ fn users_may_do_what_rbac_grants_and_the_audit_log_tells() {
             "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: robot, namespace: default}\n",
         )
         .unwrap();
-    let grant = "rolebinding robot --clusterrole=view --serviceaccount=default:robot \
-                 --user=reader --namespace=default";
-    let mut args = vec!["create"];
-    args.extend(grant.split_whitespace());
-    plane.kubectl(&args).unwrap();
+    for grant in [
+        "role lister --verb=list --resource=configmaps",
+        "rolebinding listers --role=lister --serviceaccount=default:robot --user=reader",
+    ] {
+        let mut args = vec!["create", "--namespace=default"];
+        args.extend(grant.split(' '));
+        plane.kubectl(&args).unwrap();
+    }
 
     let robot = plane.service_account_token("default", "robot").unwrap();
     for (name, token) in [
