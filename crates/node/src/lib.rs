@@ -5,3 +5,4 @@ mod error;
 pub mod ports;
 
 pub use error::{PortError, PortResult};
+pub use planner::ErrorKind;
