@@ -23,12 +23,20 @@ impl PortError {
         context: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self { kind, context: context.into(), source: Some(source.into()) }
+        Self {
+            kind,
+            context: context.into(),
+            source: Some(source.into()),
+        }
     }
 
     /// An error that is its own cause.
     pub fn plain(kind: ErrorKind, context: impl Into<String>) -> Self {
-        Self { kind, context: context.into(), source: None }
+        Self {
+            kind,
+            context: context.into(),
+            source: None,
+        }
     }
 
     /// The caller asked the work to stop.
@@ -43,7 +51,11 @@ impl PortError {
 
     /// The same error one level up: `context` names what the caller attempted.
     pub fn within(self, context: impl Into<String>) -> Self {
-        Self { kind: self.kind, context: context.into(), source: Some(Box::new(self)) }
+        Self {
+            kind: self.kind,
+            context: context.into(),
+            source: Some(Box::new(self)),
+        }
     }
 }
 

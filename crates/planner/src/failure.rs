@@ -39,14 +39,17 @@ pub const LONGEST_BACKOFF: u64 = 30;
 /// Seconds to wait before attempt `attempt + 1`, when `attempt` attempts (counted from 1) have failed: 1, 2, 4, 8, 16
 /// and then [`LONGEST_BACKOFF`].
 pub fn backoff(attempt: u32) -> u64 {
-    1u64.checked_shl(attempt.saturating_sub(1)).map_or(LONGEST_BACKOFF, |wait| wait.clamp(1, LONGEST_BACKOFF))
+    1u64.checked_shl(attempt.saturating_sub(1))
+        .map_or(LONGEST_BACKOFF, |wait| wait.clamp(1, LONGEST_BACKOFF))
 }
 
 /// The table. A contradiction fails the stage like a permanent failure does: the stage stops where it is, and failing
 /// deletes nothing.
 pub fn disposition(kind: ErrorKind, attempt: u32) -> Disposition {
     match kind {
-        ErrorKind::Transient | ErrorKind::Busy => Disposition::Retry { after: backoff(attempt) },
+        ErrorKind::Transient | ErrorKind::Busy => Disposition::Retry {
+            after: backoff(attempt),
+        },
         ErrorKind::Permanent | ErrorKind::Contradiction => Disposition::Fail,
         ErrorKind::Interrupted => Disposition::Resume,
     }

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use api::{ImageBasedUpgrade, ImageBasedUpgradeStatus, SeedReconfiguration};
+use api::reconfiguration::SeedReconfiguration;
+use api::{ImageBasedUpgrade, ImageBasedUpgradeStatus};
+use planner::ClusterFacts;
 
 use crate::PortResult;
 
@@ -14,25 +16,6 @@ impl fmt::Debug for PullSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("PullSecret(..)")
     }
-}
-
-/// What the checks of a seed need to know of this cluster (contract 3.2 and 3.3).
-#[derive(Clone, Debug, Eq, PartialEq, Default)]
-pub struct ClusterFacts {
-    /// `ClusterVersion/version` `.status.desired.version`.
-    pub version: String,
-    /// Any of the proxy fields of `Proxy/cluster` `.spec` is set.
-    pub has_proxy: bool,
-    /// The rendered MachineConfig of the node has `.spec.fips`.
-    pub has_fips: bool,
-    /// `openshift-config/user-ca-bundle` holds a bundle.
-    pub has_user_ca_bundle: bool,
-    /// Name of the proxy's trusted CA ConfigMap, empty when there is none.
-    pub proxy_config_map: String,
-    /// Registry (and port) of the release image: first segment of the version operator's image.
-    pub release_registry: String,
-    /// Source registries of all mirror sets.
-    pub mirror_sources: Vec<String>,
 }
 
 /// What became of a write.

@@ -32,29 +32,46 @@ pub struct NodePath {
 impl NodePath {
     /// A path of the running system; `absolute` may carry its leading slash.
     pub fn booted(absolute: &str) -> Self {
-        Self { root: Root::Booted, rel: absolute.trim_start_matches('/').to_owned() }
+        Self {
+            root: Root::Booted,
+            rel: absolute.trim_start_matches('/').to_owned(),
+        }
     }
 
     /// A path of `/var` in a stateroot, named as the release in it will see it (`/var/...` or `/opt/...`).
     pub fn in_stateroot(stateroot: &StaterootName, absolute: &str) -> Self {
         let path = absolute.trim_start_matches('/');
-        let rel = path.strip_prefix("opt/").map_or_else(|| path.to_owned(), |rest| format!("var/opt/{rest}"));
-        Self { root: Root::Stateroot(stateroot.clone()), rel }
+        let rel = path
+            .strip_prefix("opt/")
+            .map_or_else(|| path.to_owned(), |rest| format!("var/opt/{rest}"));
+        Self {
+            root: Root::Stateroot(stateroot.clone()),
+            rel,
+        }
     }
 
     /// A path below a deployment's root.
     pub fn in_deployment(deployment: &DeploymentId, rel: &str) -> Self {
-        Self { root: Root::Deployment(deployment.clone()), rel: rel.trim_start_matches('/').to_owned() }
+        Self {
+            root: Root::Deployment(deployment.clone()),
+            rel: rel.trim_start_matches('/').to_owned(),
+        }
     }
 
     /// A path in the partition that all stateroots share.
     pub fn shared(rel: &str) -> Self {
-        Self { root: Root::Shared, rel: rel.trim_start_matches('/').to_owned() }
+        Self {
+            root: Root::Shared,
+            rel: rel.trim_start_matches('/').to_owned(),
+        }
     }
 
     /// The path of `name` below this directory.
     pub fn join(&self, name: &str) -> Self {
-        Self { root: self.root.clone(), rel: format!("{}/{name}", self.rel) }
+        Self {
+            root: self.root.clone(),
+            rel: format!("{}/{name}", self.rel),
+        }
     }
 }
 

@@ -12,11 +12,12 @@ mod seeds;
 mod units;
 
 pub use clock::{BootId, Clock};
-pub use cluster::{Cluster, ClusterFacts, Published, PullSecret};
+pub use cluster::{Cluster, Published, PullSecret};
 pub use files::{FileKind, Files, NodePath, Root};
 pub use images::Images;
 pub use ostree::{Deployment, DeploymentSpec, Ostree};
-pub use seeds::{SeedContent, SeedPin, Seeds};
+pub use planner::{ClusterFacts, SeedContent, SeedPin};
+pub use seeds::Seeds;
 pub use units::{UnitState, Units};
 
 /// How a long call reports how far it is and learns that it shall stop.

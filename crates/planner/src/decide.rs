@@ -1,0 +1,243 @@
+//! The decision: where the upgrade is, and what is done next.
+
+use api::{Condition, ImageBasedUpgradeSpec, Phase, Stage, message};
+
+use crate::facts::{Facts, RunFact};
+use crate::failure::{Disposition, disposition};
+use crate::state::{Overlay, Parsed, Side, State, parse};
+use crate::step::{Plan, PlanName};
+use crate::transition::{Refusal, Transition, transition, valid_next};
+use crate::{idle, prep, rollback, upgrade};
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
+pub enum Why {
+    /// The run that is under way.
+    Work,
+    /// The end of a run that this position has no use for: it is asked to stop.
+    OtherWork,
+    /// The time until the next attempt.
+    Backoff,
+    /// Facts of the cluster.
+    Cluster,
+    /// Which deployment is booted.
+    Booted,
+    /// The reconfiguration of the target.
+    PostPivot,
+}
+
+/// What is done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Act {
+    /// Nothing: the position is a resting one.
+    Nothing,
+    /// Something else has to happen first.
+    Wait(Why),
+    /// The request is not permitted.
+    Refuse(Refusal),
+    /// The position changes; its work begins in the next pass, when the change is stored.
+    Record,
+    /// Work. An interrupted run of the same plan is resumed instead.
+    Run(Plan),
+}
+
+/// What the user is told besides the position.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Said {
+    /// Text of the condition that speaks for the position.
+    pub message: String,
+    /// The phase under way, for the history.
+    pub phase: Option<Phase>,
+    /// The refused request.
+    pub refused: Option<(Stage, Refusal)>,
+}
+
+/// The outcome of one pass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// The position, new or old.
+    pub state: State,
+    /// What the user is told.
+    pub said: Said,
+    /// Stages that may be asked for.
+    pub valid_next: &'static [Stage],
+    /// What is done.
+    pub act: Act,
+    /// Seconds until the next look, if nothing happens before.
+    pub look_again: Option<u64>,
+}
+
+impl Decision {
+    /// The position changes.
+    pub(crate) fn record(state: State, side: Side, message: impl Into<String>) -> Self {
+        Self {
+            state,
+            said: Said {
+                message: message.into(),
+                ..Said::default()
+            },
+            valid_next: valid_next(state, side),
+            act: Act::Record,
+            look_again: None,
+        }
+    }
+
+    /// The position stays.
+    pub(crate) fn stay(state: State, side: Side, message: impl Into<String>, act: Act) -> Self {
+        Self {
+            act,
+            ..Self::record(state, side, message)
+        }
+    }
+
+    pub(crate) fn within(mut self, phase: Phase) -> Self {
+        self.said.phase = Some(phase);
+        self
+    }
+
+    pub(crate) fn again(mut self, seconds: u64) -> Self {
+        self.look_again = Some(seconds);
+        self
+    }
+}
+
+/// Decides. Total and pure: the same facts give the same decision.
+///
+/// `parsed` comes from [`parse`] of `conditions`; both are given because a resting position keeps its texts.
+pub fn decide(
+    spec: &ImageBasedUpgradeSpec,
+    conditions: &[Condition],
+    parsed: Parsed,
+    facts: &Facts,
+) -> Decision {
+    debug_assert_eq!(parsed, parse(conditions));
+    let Parsed { state, .. } = parsed;
+    let spoken = spoken(conditions, state);
+    if let Err(error) = &facts.booted {
+        let message = noted(&spoken, error);
+        return Decision::stay(state, facts.side, message, Act::Wait(Why::Booted)).again(5);
+    }
+    // A stage that nobody knows is refused by the schema; asking for nothing is asking for Idle.
+    let requested = match spec.stage() {
+        Ok(stage) => stage.unwrap_or(Stage::Idle),
+        Err(_) => return Decision::stay(state, facts.side, spoken, Act::Nothing),
+    };
+    match transition(state, facts.side, requested) {
+        Transition::Move(to) => entering(to, facts.side),
+        Transition::Refuse(refusal) => {
+            let mut decision = work(spec, state, &spoken, facts);
+            if parsed.overlay != Overlay::Refused(requested) {
+                // Told first; what is under way goes on in the next pass.
+                decision = Decision::stay(state, facts.side, spoken, Act::Refuse(refusal));
+            }
+            decision.said.refused = Some((requested, refusal));
+            decision
+        }
+        Transition::Stay => work(spec, state, &spoken, facts),
+    }
+}
+
+fn entering(state: State, side: Side) -> Decision {
+    let text = match state {
+        State::Idle => message::IDLE,
+        State::Aborting => message::ABORTING,
+        State::Finalizing => message::FINALIZING,
+        State::RollbackInProgress => message::INITIATING_ROLLBACK,
+        _ => message::IN_PROGRESS,
+    };
+    Decision::record(state, side, text)
+}
+
+fn work(spec: &ImageBasedUpgradeSpec, state: State, spoken: &str, facts: &Facts) -> Decision {
+    match state {
+        State::PrepInProgress => prep::decide(spec, facts),
+        State::UpgradeInProgress => upgrade::decide(facts),
+        State::RollbackInProgress | State::RollbackFailed => rollback::decide(state, spoken, facts),
+        State::Aborting | State::AbortFailed => idle::abort(state, spoken, facts),
+        State::Finalizing | State::FinalizeFailed => idle::finalize(state, spoken, facts),
+        _ => resting(state, spoken, facts),
+    }
+}
+
+/// A position without work of its own. A run that outlived its position is stopped.
+fn resting(state: State, spoken: &str, facts: &Facts) -> Decision {
+    let act = match facts.run {
+        RunFact::Running { .. } => Act::Wait(Why::OtherWork),
+        _ => Act::Nothing,
+    };
+    Decision::stay(state, facts.side, spoken, act)
+}
+
+/// Text of the condition that speaks for a position: a resting position keeps what it said when it was entered.
+fn spoken(conditions: &[Condition], state: State) -> String {
+    use api::ConditionType as Type;
+    let type_ = match state {
+        State::PrepInProgress | State::PrepFailed => Type::PrepInProgress,
+        State::PrepCompleted => Type::PrepCompleted,
+        State::UpgradeInProgress | State::UpgradeFailed => Type::UpgradeInProgress,
+        State::UpgradeCompleted => Type::UpgradeCompleted,
+        State::RollbackInProgress | State::RollbackFailed => Type::RollbackInProgress,
+        State::RollbackCompleted => Type::RollbackCompleted,
+        _ => Type::Idle,
+    };
+    crate::state::find(conditions, type_).map_or_else(String::new, |found| found.message.clone())
+}
+
+/// What the latest run means for a position that wants `wanted` plans to run.
+pub(crate) enum Pending {
+    /// Nothing is in the way of running a plan.
+    Free,
+    /// Wait, telling `note`.
+    Wait {
+        /// What for.
+        why: Why,
+        /// What to tell besides the usual text; may be empty.
+        note: String,
+        /// Seconds.
+        again: Option<u64>,
+    },
+    /// The work has failed for good.
+    Failed(String),
+}
+
+pub(crate) fn pending(run: &RunFact, wanted: &[PlanName]) -> Pending {
+    match run {
+        RunFact::None | RunFact::Interrupted { .. } | RunFact::Completed { .. } => Pending::Free,
+        RunFact::Running { plan, progress } if wanted.contains(plan) => Pending::Wait {
+            why: Why::Work,
+            note: progress.clone(),
+            again: None,
+        },
+        RunFact::Running { .. } => Pending::Wait {
+            why: Why::OtherWork,
+            note: String::new(),
+            again: None,
+        },
+        RunFact::Failed { plan, .. } if !wanted.contains(plan) => Pending::Free,
+        RunFact::Failed {
+            kind,
+            error,
+            attempt,
+            since,
+            ..
+        } => match disposition(*kind, *attempt) {
+            Disposition::Fail => Pending::Failed(error.clone()),
+            Disposition::Resume => Pending::Free,
+            Disposition::Retry { after } if *since >= after => Pending::Free,
+            Disposition::Retry { after } => Pending::Wait {
+                why: Why::Backoff,
+                note: format!("attempt {attempt} failed, trying again: {error}"),
+                again: Some(after - since),
+            },
+        },
+    }
+}
+
+/// A contract text with a note after it.
+pub(crate) fn noted(text: &str, note: &str) -> String {
+    match (text.is_empty(), note.is_empty()) {
+        (_, true) => text.to_owned(),
+        (true, false) => note.to_owned(),
+        (false, false) => format!("{text}. {note}"),
+    }
+}

@@ -1,0 +1,108 @@
+//! Idle: abort what Prep made, or finalize by forgetting the release that is not booted. Only what this upgrade made
+//! or recorded is removed, and nothing is without exactly one booted deployment known.
+
+use api::message;
+
+use crate::decide::{Act, Decision, Pending, noted, pending};
+use crate::facts::Facts;
+use crate::failure::LONGEST_BACKOFF;
+use crate::state::State;
+use crate::step::{Plan, PlanName, Step};
+
+/// The two ways to Idle.
+struct Way {
+    running: State,
+    failed: State,
+    plan: PlanName,
+    text: &'static str,
+}
+
+const ABORT: Way = Way {
+    running: State::Aborting,
+    failed: State::AbortFailed,
+    plan: PlanName::Abort,
+    text: message::ABORTING,
+};
+const FINALIZE: Way = Way {
+    running: State::Finalizing,
+    failed: State::FinalizeFailed,
+    plan: PlanName::Finalize,
+    text: message::FINALIZING,
+};
+
+pub(crate) fn abort(state: State, spoken: &str, facts: &Facts) -> Decision {
+    decide(&ABORT, state, spoken, facts)
+}
+
+pub(crate) fn finalize(state: State, spoken: &str, facts: &Facts) -> Decision {
+    decide(&FINALIZE, state, spoken, facts)
+}
+
+fn decide(way: &Way, state: State, spoken: &str, facts: &Facts) -> Decision {
+    let text = if state == way.failed {
+        spoken
+    } else {
+        way.text
+    };
+    match pending(&facts.run, &[way.plan]) {
+        // Tried again by itself, whatever kind of failure it was: the annotation only makes it sooner.
+        Pending::Failed(error) if !due(facts) => {
+            let text = message::cleanup_failed(&error);
+            let act = if state == way.failed {
+                Act::Nothing
+            } else {
+                Act::Record
+            };
+            return Decision {
+                act,
+                ..Decision::record(way.failed, facts.side, text)
+            }
+            .again(LONGEST_BACKOFF);
+        }
+        Pending::Failed(_) | Pending::Free => {}
+        Pending::Wait { why, note, again } => {
+            let text = if state == way.failed {
+                text.to_owned()
+            } else {
+                noted(text, &note)
+            };
+            let mut decision = Decision::stay(state, facts.side, text, Act::Wait(why));
+            decision.look_again = again;
+            return decision;
+        }
+    }
+    if !facts.leftovers {
+        return Decision::record(State::Idle, facts.side, message::IDLE);
+    }
+    debug_assert_eq!(way.running == State::Aborting, way.plan == PlanName::Abort);
+    Decision::stay(state, facts.side, text, Act::Run(removal(way.plan, facts)))
+}
+
+fn due(facts: &Facts) -> bool {
+    facts.cleanup_now
+        || matches!(facts.run, crate::RunFact::Failed { since, .. } if since >= LONGEST_BACKOFF)
+}
+
+fn removal(name: PlanName, facts: &Facts) -> Plan {
+    let mut steps = Vec::new();
+    if let Ok(booted) = &facts.booted {
+        // An abort after the switch and before the reboot.
+        steps.push(Step::SetDefault {
+            deployment: booted.clone(),
+        });
+    }
+    for stateroot in &facts.removable {
+        steps.push(Step::UndeployStateroot {
+            stateroot: stateroot.clone(),
+        });
+        steps.push(Step::RemoveStateroot {
+            stateroot: stateroot.clone(),
+        });
+    }
+    steps.extend([
+        Step::PruneRepository,
+        Step::DiscardSeed,
+        Step::RemoveRecords,
+    ]);
+    Plan { name, steps }
+}

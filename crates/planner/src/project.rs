@@ -1,0 +1,341 @@
+//! Writes a decision into status: the one place that orders conditions and keeps history.
+
+use api::{
+    Condition, ConditionStatus, ConditionType, History, ImageBasedUpgradeStatus, Phase,
+    PhaseHistory, Reason, Stage, Timestamp, message,
+};
+
+use crate::decide::{Decision, Said};
+use crate::state::{State, find};
+
+/// Where and when a status is written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Occasion {
+    /// `metadata.generation` of the object that the decision was made for.
+    pub generation: i64,
+    /// Wall clock.
+    pub now: Timestamp,
+}
+
+/// The status after a decision. Equal to `previous` when nothing that a user sees has changed.
+pub fn project(
+    previous: &ImageBasedUpgradeStatus,
+    requested: Stage,
+    decision: &Decision,
+    occasion: Occasion,
+) -> ImageBasedUpgradeStatus {
+    let mut status = previous.clone();
+    conditions(&mut status.conditions, decision, occasion);
+    for type_ in [
+        ConditionType::in_progress(requested),
+        ConditionType::completed(requested),
+    ] {
+        if let Some(found) = status
+            .conditions
+            .iter_mut()
+            .find(|found| found.kind() == Some(type_))
+        {
+            found.observed_generation = Some(occasion.generation);
+        }
+    }
+    history(&mut status.history, decision, occasion.now);
+    status.observed_generation = Some(occasion.generation);
+    status.valid_next_stages = decision.valid_next.to_vec();
+    if matches!(decision.state, State::Idle | State::RollbackInProgress) {
+        status.rollback_availability_expiration = None;
+    }
+    status
+}
+
+/// One condition to be set.
+struct Wanted<'a>(ConditionType, ConditionStatus, Reason, &'a str);
+
+fn conditions(list: &mut Vec<Condition>, decision: &Decision, occasion: Occasion) {
+    use ConditionStatus::{False, True};
+    use ConditionType as Type;
+    use Reason::{
+        AbortFailed, Aborting, Completed, Failed, FinalizeFailed, Finalizing, InProgress,
+    };
+
+    if decision.state == State::Idle {
+        list.retain(|condition| condition.kind() == Some(Type::Idle));
+    } else {
+        // A refusal is over when it is not made again (contract 2.6, item 1).
+        list.retain(|condition| {
+            condition.kind() == Some(Type::Idle)
+                || !matches!(
+                    condition.known_reason(),
+                    Some(Reason::InvalidTransition | Reason::Blocked)
+                )
+        });
+    }
+    let say = decision.said.message.as_str();
+    let busy_idle = Wanted(Type::Idle, False, InProgress, message::IN_PROGRESS);
+    let wanted: Vec<Wanted<'_>> = match decision.state {
+        State::Uninitialized | State::Contradictory => vec![],
+        State::Idle => vec![Wanted(Type::Idle, True, Reason::Idle, message::IDLE)],
+        State::PrepInProgress => vec![
+            busy_idle,
+            Wanted(Type::PrepInProgress, True, InProgress, say),
+        ],
+        State::PrepFailed => vec![
+            busy_idle,
+            Wanted(Type::PrepCompleted, False, Failed, message::PREP_FAILED),
+            Wanted(Type::PrepInProgress, False, Failed, say),
+        ],
+        State::PrepCompleted => vec![
+            busy_idle,
+            Wanted(
+                Type::PrepInProgress,
+                False,
+                Completed,
+                message::PREP_COMPLETED,
+            ),
+            Wanted(Type::PrepCompleted, True, Completed, say),
+        ],
+        State::UpgradeInProgress => vec![
+            busy_idle,
+            Wanted(Type::UpgradeInProgress, True, InProgress, say),
+        ],
+        State::UpgradeFailed => vec![
+            busy_idle,
+            Wanted(
+                Type::UpgradeCompleted,
+                False,
+                Failed,
+                message::UPGRADE_FAILED,
+            ),
+            Wanted(Type::UpgradeInProgress, False, Failed, say),
+        ],
+        State::UpgradeCompleted => vec![
+            busy_idle,
+            Wanted(
+                Type::UpgradeInProgress,
+                False,
+                Completed,
+                message::UPGRADE_COMPLETED,
+            ),
+            Wanted(
+                Type::UpgradeCompleted,
+                True,
+                Completed,
+                message::UPGRADE_COMPLETED,
+            ),
+        ],
+        State::RollbackInProgress => vec![
+            busy_idle,
+            Wanted(
+                Type::UpgradeCompleted,
+                False,
+                Failed,
+                message::ROLLBACK_REQUESTED,
+            ),
+            Wanted(
+                Type::UpgradeInProgress,
+                False,
+                Failed,
+                message::ROLLBACK_REQUESTED,
+            ),
+            Wanted(Type::RollbackInProgress, True, InProgress, say),
+        ],
+        State::RollbackFailed => vec![
+            busy_idle,
+            Wanted(
+                Type::RollbackCompleted,
+                False,
+                Failed,
+                message::ROLLBACK_FAILED,
+            ),
+            Wanted(Type::RollbackInProgress, False, Failed, say),
+        ],
+        State::RollbackCompleted => vec![
+            busy_idle,
+            Wanted(
+                Type::RollbackInProgress,
+                False,
+                Completed,
+                message::ROLLBACK_COMPLETED,
+            ),
+            Wanted(
+                Type::RollbackCompleted,
+                True,
+                Completed,
+                message::ROLLBACK_COMPLETED,
+            ),
+        ],
+        State::Aborting => vec![Wanted(Type::Idle, False, Aborting, say)],
+        State::AbortFailed => vec![Wanted(Type::Idle, False, AbortFailed, say)],
+        State::Finalizing => vec![Wanted(Type::Idle, False, Finalizing, say)],
+        State::FinalizeFailed => vec![Wanted(Type::Idle, False, FinalizeFailed, say)],
+    };
+    for Wanted(type_, status, reason, message) in wanted {
+        // A refused or blocked Idle says more than "In progress"; it is set below.
+        if type_ == Type::Idle && matches!(decision.said.refused, Some((Stage::Idle, _))) {
+            continue;
+        }
+        set(list, type_, status, reason, message, occasion);
+    }
+    if let Some((stage, refusal)) = decision.said.refused {
+        let type_ = ConditionType::in_progress(stage);
+        set(
+            list,
+            type_,
+            False,
+            Reason::InvalidTransition,
+            refusal.message(),
+            occasion,
+        );
+    }
+}
+
+/// Sets one condition as the contract's 2.4 has it: a condition whose status changes, and `Idle` always when anything of it
+/// changes, moves to the end, because `kubectl get` prints the last element.
+fn set(
+    list: &mut Vec<Condition>,
+    type_: ConditionType,
+    status: ConditionStatus,
+    reason: Reason,
+    message: &str,
+    occasion: Occasion,
+) {
+    let new = Condition::new(
+        type_,
+        status,
+        reason,
+        message,
+        occasion.generation,
+        occasion.now,
+    );
+    let Some(at) = list
+        .iter()
+        .position(|condition| condition.kind() == Some(type_))
+    else {
+        list.push(new);
+        return;
+    };
+    let old = &list[at];
+    let same = old.status == new.status && old.reason == new.reason && old.message == new.message;
+    if same {
+        return;
+    }
+    let flips = old.status != new.status;
+    let moves = flips || (type_ == ConditionType::Idle && old.reason != new.reason);
+    let last_transition_time = if moves {
+        occasion.now
+    } else {
+        old.last_transition_time
+    };
+    let new = Condition {
+        last_transition_time,
+        ..new
+    };
+    if moves {
+        list.remove(at);
+        list.push(new);
+    } else {
+        list[at] = new;
+    }
+}
+
+/// Stages and phases with their times (contract 2.9): begun once, ended once, and only success ends a stage.
+fn history(list: &mut Vec<History>, decision: &Decision, now: Timestamp) {
+    let (stage, ended) = match decision.state {
+        State::Uninitialized | State::Contradictory => return,
+        State::Idle
+        | State::Aborting
+        | State::AbortFailed
+        | State::Finalizing
+        | State::FinalizeFailed => {
+            list.clear();
+            return;
+        }
+        State::PrepInProgress | State::PrepFailed => (Stage::Prep, false),
+        State::PrepCompleted => (Stage::Prep, true),
+        State::UpgradeInProgress | State::UpgradeFailed => (Stage::Upgrade, false),
+        State::UpgradeCompleted => (Stage::Upgrade, true),
+        State::RollbackInProgress | State::RollbackFailed => (Stage::Rollback, false),
+        State::RollbackCompleted => (Stage::Rollback, true),
+    };
+    let at = list
+        .iter()
+        .position(|entry| entry.stage == stage.as_str())
+        .unwrap_or_else(|| {
+            list.push(History {
+                stage: stage.as_str().to_owned(),
+                start_time: Some(now),
+                ..History::default()
+            });
+            list.len() - 1
+        });
+    let entry = &mut list[at];
+    if let Some(phase) = decision.said.phase.filter(|phase| phase.stage() == stage) {
+        stop_phases(entry, Some(phase), now);
+        if !entry
+            .phases
+            .iter()
+            .any(|begun| begun.phase == phase.as_str())
+        {
+            entry.phases.push(PhaseHistory {
+                phase: phase.as_str().to_owned(),
+                start_time: Some(now),
+                completion_time: None,
+            });
+        }
+    }
+    if ended {
+        stop_phases(entry, None, now);
+        entry.completion_time.get_or_insert(now);
+    }
+}
+
+fn stop_phases(entry: &mut History, but: Option<Phase>, now: Timestamp) {
+    for phase in entry
+        .phases
+        .iter_mut()
+        .filter(|phase| but.is_none_or(|but| phase.phase != but.as_str()))
+    {
+        phase.completion_time.get_or_insert(now);
+    }
+}
+
+/// The upgrade object as it is saved for the other side of a pivot: the phase before the pivot has ended.
+pub fn end_pre_pivot(status: &mut ImageBasedUpgradeStatus, now: Timestamp) {
+    for entry in status
+        .history
+        .iter_mut()
+        .filter(|entry| entry.stage == Stage::Upgrade.as_str())
+    {
+        stop_phases(entry, None, now);
+    }
+}
+
+/// The upgrade object as the origin keeps it for a return that nobody asked for (contract 5.1, step 11).
+pub fn mark_uncontrolled_return(
+    status: &mut ImageBasedUpgradeStatus,
+    generation: i64,
+    now: Timestamp,
+) {
+    let decision = Decision {
+        state: State::UpgradeFailed,
+        said: Said {
+            message: message::UNCONTROLLED_ROLLBACK.to_owned(),
+            ..Said::default()
+        },
+        valid_next: crate::transition::valid_next(State::UpgradeFailed, crate::Side::Origin),
+        act: crate::decide::Act::Nothing,
+        look_again: None,
+    };
+    *status = project(
+        status,
+        Stage::Upgrade,
+        &decision,
+        Occasion { generation, now },
+    );
+}
+
+/// The text that the in-progress condition of the failed stage carries, if the stage has failed.
+pub fn failure_text(status: &ImageBasedUpgradeStatus, stage: Stage) -> Option<&str> {
+    let completed = find(&status.conditions, ConditionType::completed(stage))?;
+    let progress = find(&status.conditions, ConditionType::in_progress(stage))?;
+    (completed.status == ConditionStatus::False).then_some(progress.message.as_str())
+}

@@ -1,0 +1,91 @@
+//! Rollback: back to exactly the origin that was recorded at the pivot.
+
+use api::{DeploymentId, message};
+
+use crate::decide::{Act, Decision, Pending, noted, pending};
+use crate::facts::Facts;
+use crate::failure::LONGEST_BACKOFF;
+use crate::state::{Side, State};
+use crate::step::{Plan, PlanName, Step};
+
+pub(crate) fn decide(state: State, spoken: &str, facts: &Facts) -> Decision {
+    if facts.side == Side::Origin {
+        return Decision::record(
+            State::RollbackCompleted,
+            facts.side,
+            message::ROLLBACK_COMPLETED,
+        );
+    }
+    let text = match state {
+        State::RollbackFailed => spoken,
+        _ => message::INITIATING_ROLLBACK,
+    };
+    // A failed rollback is tried again by itself: there is nothing else that a node behind its pivot could do.
+    let failed = |error: String| {
+        let act = if state == State::RollbackFailed {
+            Act::Nothing
+        } else {
+            Act::Record
+        };
+        Decision {
+            act,
+            ..Decision::record(State::RollbackFailed, facts.side, error)
+        }
+        .again(LONGEST_BACKOFF)
+    };
+    match pending(&facts.run, &[PlanName::Return]) {
+        Pending::Failed(error) if !tried_again(facts) => return failed(error),
+        Pending::Failed(_) | Pending::Free => {}
+        Pending::Wait { why, note, again } => {
+            let mut decision =
+                Decision::stay(state, facts.side, noted(text, &note), Act::Wait(why));
+            decision.look_again = again;
+            if state == State::RollbackFailed {
+                decision.said.message = text.to_owned();
+            }
+            return decision;
+        }
+    }
+    let Ok(booted) = &facts.booted else {
+        return failed("the booted deployment is not known".to_owned());
+    };
+    let Some(origin) = facts
+        .origin
+        .clone()
+        .filter(|origin| origin.stateroot != booted.stateroot)
+    else {
+        return failed("no deployment to return to is recorded or found on this node".to_owned());
+    };
+    Decision::stay(
+        state,
+        facts.side,
+        text,
+        Act::Run(back(facts, booted, origin)),
+    )
+}
+
+/// A permanent failure is tried again too, at the longest interval.
+fn tried_again(facts: &Facts) -> bool {
+    matches!(facts.run, crate::RunFact::Failed { since, .. } if since >= LONGEST_BACKOFF)
+}
+
+fn back(facts: &Facts, booted: &DeploymentId, origin: DeploymentId) -> Plan {
+    let stamp = facts.stamp(&origin, booted);
+    Plan {
+        name: PlanName::Return,
+        steps: vec![
+            Step::SaveHandover {
+                stateroot: origin.stateroot.clone(),
+                stamp,
+            },
+            Step::SyncStateroots {
+                stateroots: vec![booted.stateroot.clone(), origin.stateroot.clone()],
+            },
+            Step::SetDefault { deployment: origin },
+            Step::Reboot {
+                reason: "rollback".to_owned(),
+                boot_id: facts.boot_id.clone(),
+            },
+        ],
+    }
+}

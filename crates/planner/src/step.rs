@@ -1,0 +1,266 @@
+//! Plans: lists of steps, complete before the first one runs.
+
+use api::rollback_config::RollbackConfig;
+use api::{DeploymentId, Digest, HandoverStamp, ImageRef, StaterootName};
+use serde::{Deserialize, Serialize};
+
+use crate::facts::{SeedPin, TargetRecord};
+
+/// What a plan is for; its journal name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlanName {
+    /// Prep: what does the reference stand for, and is it a seed for this cluster?
+    InspectSeed,
+    /// Prep: the seed's blobs into the spool.
+    FetchSeed,
+    /// Prep: the target's stateroot.
+    InstallStateroot,
+    /// Prep: images that the target will need.
+    Precache,
+    /// Upgrade: over to the target.
+    Pivot,
+    /// The target's first boot: this site's identity.
+    Reconfigure,
+    /// Rollback: back to the origin.
+    Return,
+    /// Idle: undo what Prep made.
+    Abort,
+    /// Idle: forget the release that is not booted.
+    Finalize,
+}
+
+impl PlanName {
+    /// The name in journals, logs and `status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PlanName::InspectSeed => "inspect-seed",
+            PlanName::FetchSeed => "fetch-seed",
+            PlanName::InstallStateroot => "install-stateroot",
+            PlanName::Precache => "precache",
+            PlanName::Pivot => "pivot",
+            PlanName::Reconfigure => "reconfigure",
+            PlanName::Return => "return",
+            PlanName::Abort => "abort",
+            PlanName::Finalize => "finalize",
+        }
+    }
+}
+
+/// What is to be done, in order.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// What for.
+    pub name: PlanName,
+    /// The steps.
+    pub steps: Vec<Step>,
+}
+
+/// One thing to do. The set is closed, so that adding one makes the compiler list every place to think about.
+/// Secrets are never in a step: steps are written to the journal.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// Ask the registry for digest and labels and record them.
+    ResolveSeed {
+        /// The seed image.
+        image: ImageRef,
+        /// Name of the Secret with credentials; without it the node's own are used.
+        pull_secret: Option<String>,
+    },
+    /// Spool the seed's blobs and read the documents in them.
+    FetchSeed {
+        /// What was resolved.
+        pin: SeedPin,
+        /// As in [`Step::ResolveSeed`].
+        pull_secret: Option<String>,
+    },
+    /// Remove a stateroot of this name that another seed left behind.
+    ClearStateroot {
+        /// Whose place is needed.
+        stateroot: StaterootName,
+        /// The seed that may stay.
+        seed: Digest,
+    },
+    /// Make the stateroot and note which seed it is for.
+    EnsureStateroot {
+        /// The target's stateroot.
+        stateroot: StaterootName,
+        /// The seed that it is for.
+        seed: Digest,
+    },
+    /// Bring the seed's ostree objects into the node's repository.
+    ImportCommit {
+        /// The seed.
+        pin: SeedPin,
+        /// Checksum of the commit.
+        commit: String,
+    },
+    /// Deploy the commit, not as default.
+    DeployStateroot {
+        /// The target's stateroot.
+        stateroot: StaterootName,
+        /// Checksum of the commit.
+        commit: String,
+        /// Complete kernel arguments.
+        kernel_arguments: Vec<String>,
+        /// Text of the origin file.
+        origin: String,
+    },
+    /// Unpack the seed's `/var`.
+    UnpackVar {
+        /// The seed.
+        pin: SeedPin,
+        /// The target's stateroot.
+        stateroot: StaterootName,
+    },
+    /// Unpack the seed's `/etc` over the deployment's.
+    UnpackEtc {
+        /// The seed.
+        pin: SeedPin,
+        /// The target's stateroot; it has one deployment by now.
+        stateroot: StaterootName,
+    },
+    /// Record the finished target. Its deployment is looked up: it has an id only once it is deployed.
+    RecordTarget {
+        /// All of the record that is known beforehand.
+        record: TargetRecord,
+    },
+    /// Pull what is not present yet.
+    PrecacheImages {
+        /// Images in order.
+        images: Vec<String>,
+    },
+    /// Verify that the target is still there with all that its first boot needs.
+    CheckTarget {
+        /// The prepared target.
+        target: DeploymentId,
+    },
+    /// Write this site's identity and configuration into the target's stateroot.
+    ExportConfiguration {
+        /// The target's stateroot.
+        stateroot: StaterootName,
+    },
+    /// Write the configuration of the automatic rollback into the target's stateroot.
+    WriteRollbackConfig {
+        /// The target's stateroot.
+        stateroot: StaterootName,
+        /// Its content.
+        config: RollbackConfig,
+    },
+    /// Save the upgrade object for a return that nobody asked for.
+    SaveOriginCopy {
+        /// Ids of this pivot.
+        stamp: HandoverStamp,
+    },
+    /// Save the upgrade object into the stateroot that boots next.
+    SaveHandover {
+        /// Where to.
+        stateroot: StaterootName,
+        /// Ids of this pivot.
+        stamp: HandoverStamp,
+    },
+    /// Make both stateroots durable.
+    SyncStateroots {
+        /// Which ones.
+        stateroots: Vec<StaterootName>,
+    },
+    /// Make a deployment the default: the commit point.
+    SetDefault {
+        /// Which one.
+        deployment: DeploymentId,
+    },
+    /// Reboot, once.
+    Reboot {
+        /// `upgrade` or `rollback`.
+        reason: String,
+        /// The boot that this plan was made in: in any other one the reboot has happened.
+        boot_id: String,
+    },
+    /// Take all deployments of a stateroot out of the boot list.
+    UndeployStateroot {
+        /// Which one.
+        stateroot: StaterootName,
+    },
+    /// Remove a stateroot from the disk.
+    RemoveStateroot {
+        /// Which one.
+        stateroot: StaterootName,
+    },
+    /// Drop objects that no deployment needs.
+    PruneRepository,
+    /// Empty the seed spool.
+    DiscardSeed,
+    /// Remove the records of the ended upgrade.
+    RemoveRecords,
+    /// Put this site's network connections in place.
+    RestoreConnections,
+    /// Give the node its name.
+    SetHostname {
+        /// The site's hostname.
+        hostname: String,
+    },
+    /// Put this site's pull secret in place.
+    WritePullSecret,
+    /// Tell systemd that the node may go on booting.
+    SignalReady,
+    /// Enable a unit and queue its start.
+    StartUnit {
+        /// Its name.
+        unit: String,
+    },
+    /// Wait until the API server answers.
+    AwaitApi,
+    /// Give the cluster its id.
+    SetClusterId {
+        /// The site's cluster id.
+        cluster_id: String,
+    },
+    /// Keep a unit from running at the next boot.
+    DisableUnit {
+        /// Its name.
+        unit: String,
+    },
+    /// Remove what the origin left for the first boot: it holds keys.
+    RemoveReconfiguration,
+}
+
+impl Step {
+    /// The step's name in journals, logs and `status`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Step::ResolveSeed { .. } => "resolve-seed",
+            Step::FetchSeed { .. } => "fetch-seed",
+            Step::ClearStateroot { .. } => "clear-stateroot",
+            Step::EnsureStateroot { .. } => "ensure-stateroot",
+            Step::ImportCommit { .. } => "import-commit",
+            Step::DeployStateroot { .. } => "deploy-stateroot",
+            Step::UnpackVar { .. } => "unpack-var",
+            Step::UnpackEtc { .. } => "unpack-etc",
+            Step::RecordTarget { .. } => "record-target",
+            Step::PrecacheImages { .. } => "precache-images",
+            Step::CheckTarget { .. } => "check-target",
+            Step::ExportConfiguration { .. } => "export-configuration",
+            Step::WriteRollbackConfig { .. } => "write-rollback-config",
+            Step::SaveOriginCopy { .. } => "save-origin-copy",
+            Step::SaveHandover { .. } => "save-handover",
+            Step::SyncStateroots { .. } => "sync-stateroots",
+            Step::SetDefault { .. } => "set-default",
+            Step::Reboot { .. } => "reboot",
+            Step::UndeployStateroot { .. } => "undeploy-stateroot",
+            Step::RemoveStateroot { .. } => "remove-stateroot",
+            Step::PruneRepository => "prune-repository",
+            Step::DiscardSeed => "discard-seed",
+            Step::RemoveRecords => "remove-records",
+            Step::RestoreConnections => "restore-connections",
+            Step::SetHostname { .. } => "set-hostname",
+            Step::WritePullSecret => "write-pull-secret",
+            Step::SignalReady => "signal-ready",
+            Step::StartUnit { .. } => "start-unit",
+            Step::AwaitApi => "await-api",
+            Step::SetClusterId { .. } => "set-cluster-id",
+            Step::DisableUnit { .. } => "disable-unit",
+            Step::RemoveReconfiguration => "remove-reconfiguration",
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Upgrade: on the origin up to the reboot, on the target from its first boot on.
+
+use api::{DeploymentId, Phase, message};
+
+use crate::decide::{Act, Decision, Pending, Why, noted, pending};
+use crate::facts::{Facts, PostPivot, TargetRecord};
+use crate::state::{Side, State};
+use crate::step::{Plan, PlanName, Step};
+
+pub(crate) fn decide(facts: &Facts) -> Decision {
+    match facts.side {
+        Side::Origin => before_pivot(facts),
+        Side::Target => after_pivot(facts),
+    }
+}
+
+fn before_pivot(facts: &Facts) -> Decision {
+    let state = State::UpgradeInProgress;
+    let fail = |message: &str| Decision::record(State::UpgradeFailed, facts.side, message);
+    let wait = |why, note: &str| {
+        Decision::stay(
+            state,
+            facts.side,
+            noted(message::IN_PROGRESS, note),
+            Act::Wait(why),
+        )
+        .within(Phase::PrePivot)
+    };
+    if facts.returned {
+        return fail(message::UNCONTROLLED_ROLLBACK);
+    }
+    match pending(&facts.run, &[PlanName::Pivot]) {
+        Pending::Failed(error) => {
+            return fail(&format!("failed to run pre pivots without errors: {error}"));
+        }
+        Pending::Wait { why, note, again } => {
+            let mut decision = wait(why, &note);
+            decision.look_again = again;
+            return decision;
+        }
+        Pending::Free => {}
+    }
+    let Ok(booted) = &facts.booted else {
+        return wait(Why::Booted, "").again(5);
+    };
+    let Some((target, deployment)) = facts
+        .target
+        .as_ref()
+        .and_then(|target| Some((target, target.deployment.clone()?)))
+    else {
+        return fail(
+            "the prepared target is not recorded on this node: request stage Idle and then Prep again",
+        );
+    };
+    let plan = pivot(facts, booted, target, deployment);
+    Decision::stay(state, facts.side, message::IN_PROGRESS, Act::Run(plan)).within(Phase::PrePivot)
+}
+
+fn pivot(
+    facts: &Facts,
+    booted: &DeploymentId,
+    target: &TargetRecord,
+    deployment: DeploymentId,
+) -> Plan {
+    let stamp = facts.stamp(booted, &deployment);
+    let stateroot = target.stateroot.clone();
+    Plan {
+        name: PlanName::Pivot,
+        steps: vec![
+            Step::CheckTarget {
+                target: deployment.clone(),
+            },
+            Step::ExportConfiguration {
+                stateroot: stateroot.clone(),
+            },
+            Step::WriteRollbackConfig {
+                stateroot: stateroot.clone(),
+                config: facts.rollback_config.clone(),
+            },
+            Step::SaveOriginCopy {
+                stamp: stamp.clone(),
+            },
+            Step::SaveHandover {
+                stateroot: stateroot.clone(),
+                stamp,
+            },
+            Step::SyncStateroots {
+                stateroots: vec![booted.stateroot.clone(), stateroot],
+            },
+            Step::SetDefault { deployment },
+            Step::Reboot {
+                reason: "upgrade".to_owned(),
+                boot_id: facts.boot_id.clone(),
+            },
+        ],
+    }
+}
+
+fn after_pivot(facts: &Facts) -> Decision {
+    let state = State::UpgradeInProgress;
+    let wait = |note: &str| {
+        Decision::stay(state, facts.side, note, Act::Wait(Why::PostPivot))
+            .within(Phase::PostPivot)
+            .again(1)
+    };
+    match &facts.post_pivot {
+        PostPivot::Running { progress } => {
+            wait(&format!("{}{progress}", message::WAIT_AFTER_PIVOT_PREFIX))
+        }
+        PostPivot::Failing { error } => {
+            wait(&format!("{}{error}", message::WAIT_AFTER_PIVOT_PREFIX))
+        }
+        PostPivot::Finished => Decision::record(
+            State::UpgradeCompleted,
+            facts.side,
+            message::UPGRADE_COMPLETED,
+        ),
+    }
+}
