@@ -16,7 +16,7 @@ pub struct StepRef {
 /// Something that happened in a run. Whatever the journal records is told after it is durable there.
 ///
 /// One execution (one call of [`crate::run`]) begins with `RunStarted` or `RunResumed` (before it
-/// at most `JournalRepaired`) and ends with exactly one event for which [`Event::ends_execution`]
+/// at most `JournalRepaired`; a run completed before is told by `RunCompleted` alone) and ends with exactly one event for which [`Event::ends_execution`]
 /// holds. A run ends for good with exactly one for which [`Event::ends_run`] holds. Times are the
 /// caller's, in unix seconds.
 ///

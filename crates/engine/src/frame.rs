@@ -60,8 +60,10 @@ mod tests {
         let start = Sum::default();
         let (first, sum) = print_line(&start, br#"{"a":1}"#);
         let (second, _) = print_line(&sum, br#"{"a":2}"#);
-        let (first, second) =
-            (first.strip_suffix(b"\n").unwrap(), second.strip_suffix(b"\n").unwrap());
+        let (first, second) = (
+            first.strip_suffix(b"\n").unwrap(),
+            second.strip_suffix(b"\n").unwrap(),
+        );
         let value: serde_json::Value = serde_json::from_slice(second).unwrap();
         assert_eq!(value["line"]["a"], 2);
         let (body, read) = parse_line(&start, first).unwrap();
@@ -71,9 +73,6 @@ mod tests {
             parse_line(&start, second).is_none(),
             "a line is missing between"
         );
-        assert!(
-            parse_line(&sum, first).is_none(),
-            "a line is repeated"
-        );
+        assert!(parse_line(&sum, first).is_none(), "a line is repeated");
     }
 }

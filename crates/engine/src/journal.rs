@@ -142,6 +142,17 @@ impl<'s, S: Serialize + DeserializeOwned + Clone> Journal<'s, S> {
         self.entries.is_empty()
     }
 
+    /// When the run was completed, if it was.
+    pub(crate) fn completed_at(&self) -> Option<u64> {
+        match self.entries.last() {
+            Some(Entry::Closed {
+                conclusion: Conclusion::Completed,
+                at,
+            }) => Some(*at),
+            _ => None,
+        }
+    }
+
     /// The view of the run so far; fold later events into it.
     #[must_use]
     pub fn view(&self) -> RunView {

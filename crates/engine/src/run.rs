@@ -49,7 +49,8 @@ pub enum Outcome<K> {
 /// Guarantees: an effect is never applied when the world shows it; `done` is written only after a
 /// settle that succeeded in this execution; every event about a step follows its journal entry;
 /// exactly one last event for which [`Event::ends_execution`] holds; an error while `stop` is set
-/// counts as stopped. A run closed before stays as it is.
+/// counts as stopped. A run completed before is only told as completed again; one closed otherwise
+/// is [`Outcome::JournalFailed`] and stays as it is.
 ///
 /// `now` gives unix seconds; they are recorded, never compared.
 pub fn run<W: Work>(
@@ -115,6 +116,11 @@ struct Execution<'a, 's, W: Work> {
 
 impl<W: Work> Execution<'_, '_, W> {
     fn carry_out(&mut self) -> Result<(), End<W::Kind>> {
+        if let Some(at) = self.journal.completed_at() {
+            // Completed by a process that died before it could say so to anybody.
+            self.events.record(&Event::RunCompleted { at });
+            return Ok(());
+        }
         let first = self.begin()?;
         let steps = self.journal.header().steps.clone();
         for (index, step) in steps.iter().enumerate().skip(first) {

@@ -5,8 +5,7 @@ use crate::*;
 
 const STEPS: [&str; 4] = ["stateroot", "deployment", "configuration", "default"];
 
-/// Lives until the run is completed, dying as told; returns how many moments the last but one and
-/// the last process had.
+/// Dies as told, then lives until the run is completed; returns what that last process told.
 fn survive(world: &World, deaths: &[(usize, Fault)]) -> Vec<Event> {
     let mut hands = Hands::new(world);
     for death in deaths {
@@ -75,7 +74,7 @@ fn every_crash_and_every_second_crash_end_as_undisturbed() {
             double += 1;
         }
     }
-    println_sink(&format!(
+    print_figures(&format!(
         "{moments} moments: {single} single and {double} double crashes"
     ));
     assert!(double > 10_000, "{double}");
@@ -90,7 +89,7 @@ fn every_crash_and_every_second_crash_end_as_undisturbed() {
     clippy::print_stdout,
     reason = "the sweep's figures belong into the test's output"
 )]
-fn println_sink(line: &str) {
+fn print_figures(line: &str) {
     println!("{line}");
 }
 
