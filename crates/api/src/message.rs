@@ -98,6 +98,8 @@ pub const SEED_INFO_PREFIX: &str =
     "failed to get seed cluster info from label: failed to unmarshal seed cluster info: ";
 /// Within [`SEED_COMPATIBILITY_PREFIX`]: not a seed image, or one of before versions.
 pub const SEED_WITHOUT_FORMAT: &str = "seed image is missing the com.openshift.lifecycle-agent.seed_format_version label, please build a new image using the latest version of the lca-cli";
+/// Within [`SEED_COMPATIBILITY_PREFIX`]: the trusted CAs do not fit (C 3.3 rows 6 and 7).
+pub const SEED_TRUST_PREFIX: &str = "checking seed image additional trust bundle compatibility: ";
 /// Within [`INVALID_SPEC_PREFIX`]: the versions do not fit.
 pub const INVALID_VERSION_PREFIX: &str = "failed to validate seed image OCP version: ";
 /// Within [`INVALID_VERSION_PREFIX`]: the cluster's version is not known.
@@ -251,6 +253,14 @@ pub fn seed_differs(property: SharedProperty, seed_has_it: bool) -> String {
     };
     format!(
         "seed image {seed} but the cluster being upgraded {cluster}, this combination is not supported"
+    )
+}
+
+/// The seed's Proxy names another ConfigMap of CAs (C 3.3 row 7); both names may be empty.
+#[must_use]
+pub fn proxy_configmap_differs(seed: &str, cluster: &str) -> String {
+    format!(
+        "seed image's Proxy trustedCA configmap name \"{seed}\" (oc get proxy -oyaml) mismatches cluster's name \"{cluster}\", this combination is not supported"
     )
 }
 
