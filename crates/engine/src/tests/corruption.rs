@@ -86,6 +86,23 @@ fn lines_missing_repeated_swapped_or_foreign_are_found_with_their_number() {
     check(&|l| l.truncate(0), 1);
 }
 
+/// The end of an append that never became durable: its length is there, some of its blocks are not.
+#[test]
+fn a_last_line_with_a_hole_of_zeros_is_dropped_as_cut_off() {
+    let bytes = sample();
+    let last_line = bytes.len() - lines(&bytes).last().unwrap().len();
+    for (hole, newline) in [(0..30, true), (10..20, true), (0..30, false)] {
+        let mut holed = bytes.clone();
+        holed[last_line..][hole].fill(0);
+        if !newline {
+            *holed.last_mut().unwrap() = 0;
+        }
+        let (state, left) = open(&holed, PROGRAM);
+        assert_eq!(state.unwrap(), JournalState::Between { done: 2 });
+        assert_eq!(left, bytes[..last_line]);
+    }
+}
+
 #[test]
 fn intact_lines_that_make_no_sense_are_refused() {
     let header = serde_json::to_string(&header(&["a", "b"])).unwrap();

@@ -203,6 +203,17 @@ fn where_journal_and_world_disagree_the_world_wins_and_an_event_says_so() {
         presences,
         [Presence::Absent, Presence::Present, Presence::Absent]
     );
+    // Going back to the first step voids what was known of the later ones.
+    let mut view = RunView::default();
+    let until = later
+        .iter()
+        .position(|e| matches!(e, Event::StepStarted { .. }))
+        .unwrap();
+    events
+        .iter()
+        .chain(&later[..=until])
+        .for_each(|event| view.apply(event));
+    assert_eq!((view.current, view.done()), (Some(0), 0));
     events.extend(later);
     check_views(&events, &journal, &world);
     assert!(world.disk.borrow().values().all(|count| *count == 1));
