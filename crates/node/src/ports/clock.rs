@@ -27,4 +27,7 @@ pub trait Clock: Send + Sync {
 
     /// Wall clock, seconds since 1970. May jump in either direction; good for display only.
     fn now(&self) -> i64;
+
+    /// Lets time pass, for the rare thing that cannot be waited for in any other way.
+    fn pause(&self, milliseconds: u64);
 }

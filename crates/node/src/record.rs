@@ -1,0 +1,110 @@
+//! Records: small documents that carry an upgrade across restarts and boots.
+//!
+//! A record is replaced atomically and carries a checksum of its body, so that a torn or flipped one is known for what
+//! it is. What a damaged record said is observed again or asked for again; nothing is guessed from it.
+
+use std::fmt;
+
+use planner::ErrorKind;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::ports::{Files, NodePath};
+use crate::{PortError, PortResult};
+
+/// Longest record that is read, bytes.
+const LIMIT: u64 = 4 << 20;
+
+/// Where the records lie. All but the handover are below the workspace, which Idle removes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Record {
+    /// What the seed reference was resolved to: [`planner::SeedPin`].
+    SeedPin,
+    /// The documents of the fetched seed: [`planner::SeedContent`].
+    SeedContent,
+    /// The finished target: [`planner::TargetRecord`].
+    Target,
+    /// Ids of the pivot that led here: [`api::HandoverStamp`].
+    Handover,
+}
+
+impl Record {
+    /// Every record.
+    pub const ALL: [Record; 4] = [
+        Record::SeedPin,
+        Record::SeedContent,
+        Record::Target,
+        Record::Handover,
+    ];
+
+    /// Its file.
+    pub fn path(self) -> NodePath {
+        NodePath::booted(match self {
+            Record::SeedPin => "/var/lib/lca/workspace/seed-pin.json",
+            Record::SeedContent => "/var/lib/lca/workspace/seed-content.json",
+            Record::Target => "/var/lib/lca/workspace/target.json",
+            Record::Handover => "/var/lib/lca/handover.json",
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Framed<T> {
+    check: String,
+    body: T,
+}
+
+/// Reads a record; `None` when there is none. A damaged one is an error of kind `Contradiction`.
+pub fn read<T: DeserializeOwned + Serialize>(
+    files: &dyn Files,
+    record: Record,
+) -> PortResult<Option<T>> {
+    let path = record.path();
+    let Some(bytes) = files.read(&path, LIMIT)? else {
+        return Ok(None);
+    };
+    let damaged = |why: &dyn fmt::Display| {
+        PortError::plain(
+            ErrorKind::Contradiction,
+            format!("record {path} is damaged: {why}"),
+        )
+    };
+    let framed: Framed<serde_json::Value> =
+        serde_json::from_slice(&bytes).map_err(|error| damaged(&error))?;
+    if framed.check != checksum(&framed.body) {
+        return Err(damaged(&"its checksum does not match"));
+    }
+    serde_json::from_value(framed.body)
+        .map(Some)
+        .map_err(|error| damaged(&error))
+}
+
+/// Replaces a record; durable when this returns.
+pub fn write<T: Serialize>(files: &dyn Files, record: Record, content: &T) -> PortResult<()> {
+    let path = record.path();
+    let unwritable = |error: serde_json::Error| {
+        PortError::new(
+            ErrorKind::Permanent,
+            format!("writing record {path}"),
+            error,
+        )
+    };
+    let body = serde_json::to_value(content).map_err(unwritable)?;
+    let framed = Framed {
+        check: checksum(&body),
+        body,
+    };
+    let bytes = serde_json::to_vec(&framed).map_err(unwritable)?;
+    files.replace(&path, &bytes, 0o600)
+}
+
+/// FNV-1a, 64 bits, of the body's canonical text (`serde_json` sorts the members of a `Value`).
+fn checksum(body: &serde_json::Value) -> String {
+    let hash = body
+        .to_string()
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+    format!("{hash:016x}")
+}

@@ -1,0 +1,78 @@
+//! The target's first boot: this site's identity, from the document that the origin left.
+
+use api::reconfiguration::SeedReconfiguration;
+use engine::StepContext;
+use planner::ErrorKind;
+
+use super::stateroot::MARKS;
+use crate::ports::{NodePath, Ports};
+use crate::{PortError, PortResult};
+
+/// Longest document that is read, bytes.
+const LIMIT: u64 = 16 << 20;
+
+/// The document that the origin exported; `None` when there is none.
+pub fn document(ports: &Ports<'_>) -> PortResult<Option<SeedReconfiguration>> {
+    let path = NodePath::booted(api::path::RECONFIGURATION);
+    let Some(bytes) = ports.files.read(&path, LIMIT)? else {
+        return Ok(None);
+    };
+    // The text of the error names fields and places, never values.
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|error| PortError::new(ErrorKind::Permanent, format!("reading {path}"), error))
+}
+
+fn required(ports: &Ports<'_>) -> PortResult<SeedReconfiguration> {
+    document(ports)?.ok_or_else(|| {
+        let text = format!("{} is not there", api::path::RECONFIGURATION);
+        PortError::plain(ErrorKind::Permanent, text)
+    })
+}
+
+pub(super) fn write_pull_secret(ports: &Ports<'_>) -> PortResult<()> {
+    let document = required(ports)?;
+    let path = NodePath::booted(api::path::PULL_SECRET);
+    ports
+        .files
+        .replace(&path, document.pull_secret.expose().as_bytes(), 0o600)
+}
+
+/// Puts this site's connections beside what the seed has and lets NetworkManager read them.
+pub(super) fn restore_connections(ports: &Ports<'_>) -> PortResult<()> {
+    let from = NodePath::booted(api::path::NETWORK_CONNECTIONS);
+    if ports
+        .files
+        .copy_tree(&from, &NodePath::booted(api::path::SYSTEM_CONNECTIONS))?
+    {
+        ports.units.restart("NetworkManager.service")?;
+    }
+    Ok(())
+}
+
+/// Enables a unit, then queues its start: a power cut in between leaves a node that boots completely.
+pub(super) fn start_unit(ports: &Ports<'_>, unit: &str) -> PortResult<()> {
+    ports.units.enable(unit)?;
+    ports.units.start(unit)
+}
+
+pub(super) fn await_api(ports: &Ports<'_>, context: &StepContext<'_>) -> PortResult<()> {
+    while !ports.cluster.ready() {
+        if context.stopped() {
+            return Err(PortError::stopped("waiting for the API server was stopped"));
+        }
+        ports.clock.pause(100);
+    }
+    Ok(())
+}
+
+/// The document goes last of its directory's content: as long as it is there, the reconfiguration is not finished.
+pub(super) fn remove_reconfiguration(ports: &Ports<'_>) -> PortResult<()> {
+    for path in [api::path::SEED_DATA, api::path::OPENSHIFT]
+        .into_iter()
+        .chain(MARKS)
+    {
+        ports.files.remove(&NodePath::booted(path))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,231 @@
+//! The steps, written against the ports: how each one is looked for, done and made durable.
+//!
+//! A step makes no choices: what it needs to know stands in it. One that seems to need an `if` wants a better plan.
+
+mod boot;
+mod first_boot;
+mod handover;
+mod precache;
+mod removal;
+mod seed;
+mod stateroot;
+
+pub use first_boot::document;
+
+use engine::{Presence, Progress, StepContext, StepError, Unit, Work};
+use planner::{ErrorKind, Step};
+
+use crate::ports::{Ports, PullSecret, Watch};
+use crate::{PortError, PortResult};
+
+/// The steps of this program on one node.
+#[derive(Clone, Copy)]
+pub struct NodeWork<'a> {
+    ports: Ports<'a>,
+}
+
+impl<'a> NodeWork<'a> {
+    /// Steps that act through these ports.
+    pub fn new(ports: Ports<'a>) -> Self {
+        Self { ports }
+    }
+}
+
+impl Work for NodeWork<'_> {
+    type Step = Step;
+    type Kind = ErrorKind;
+
+    fn name(step: &Step) -> &'static str {
+        step.name()
+    }
+
+    fn probe(
+        &mut self,
+        step: &Step,
+        _context: &StepContext<'_>,
+    ) -> Result<Presence, StepError<ErrorKind>> {
+        let present = probe(&self.ports, step).map_err(step_error)?;
+        Ok(if present {
+            Presence::Present
+        } else {
+            Presence::Absent
+        })
+    }
+
+    fn apply(
+        &mut self,
+        step: &Step,
+        context: &StepContext<'_>,
+    ) -> Result<(), StepError<ErrorKind>> {
+        apply(&self.ports, step, context).map_err(step_error)
+    }
+
+    fn settle(
+        &mut self,
+        step: &Step,
+        _context: &StepContext<'_>,
+    ) -> Result<(), StepError<ErrorKind>> {
+        settle(&self.ports, step).map_err(step_error)
+    }
+}
+
+fn step_error(error: PortError) -> StepError<ErrorKind> {
+    StepError::new(error.kind(), error)
+}
+
+/// Whether the step's whole effect is there. A step whose effect cannot be told apart from half of it answers no: doing it
+/// again is harmless.
+fn probe(ports: &Ports<'_>, step: &Step) -> PortResult<bool> {
+    match step {
+        Step::ResolveSeed { image, .. } => seed::resolved(ports, image),
+        Step::FetchSeed { pin, .. } => seed::fetched(ports, pin),
+        Step::ClearStateroot { stateroot, seed } => stateroot::clear(ports, stateroot, seed),
+        Step::EnsureStateroot { stateroot, seed } => stateroot::claimed(ports, stateroot, seed),
+        Step::ImportCommit { commit, .. } => ports.ostree.has_commit(commit),
+        Step::DeployStateroot {
+            stateroot,
+            commit,
+            kernel_arguments,
+            ..
+        } => stateroot::deployed(ports, stateroot, commit, kernel_arguments),
+        Step::UnpackVar { pin, stateroot } => {
+            stateroot::unpacked(ports, stateroot::VAR_UNPACKED, pin, stateroot)
+        }
+        Step::UnpackEtc { pin, stateroot } => {
+            stateroot::unpacked(ports, stateroot::ETC_UNPACKED, pin, stateroot)
+        }
+        Step::SetDefault { deployment } => boot::is_default(ports, deployment),
+        Step::Reboot { boot_id, .. } => Ok(ports.clock.boot_id().0 != *boot_id),
+        Step::UndeployStateroot { stateroot } => removal::undeployed(ports, stateroot),
+        Step::RemoveStateroot { stateroot } => removal::removed(ports, stateroot),
+        Step::SetHostname { hostname } => Ok(ports.units.hostname()? == *hostname),
+        Step::SetClusterId { cluster_id } => Ok(ports.cluster.cluster_id()? == *cluster_id),
+        Step::AwaitApi => Ok(ports.cluster.ready()),
+        Step::DisableUnit { unit } => Ok(!ports.units.enabled(unit)?),
+        Step::RecordTarget { .. }
+        | Step::PrecacheImages { .. }
+        | Step::CheckTarget { .. }
+        | Step::ExportConfiguration { .. }
+        | Step::WriteRollbackConfig { .. }
+        | Step::SaveOriginCopy { .. }
+        | Step::SaveHandover { .. }
+        | Step::SyncStateroots { .. }
+        | Step::PruneRepository
+        | Step::DiscardSeed
+        | Step::RemoveRecords
+        | Step::RestoreConnections
+        | Step::WritePullSecret
+        | Step::SignalReady
+        | Step::StartUnit { .. }
+        | Step::RemoveReconfiguration => Ok(false),
+    }
+}
+
+fn apply(ports: &Ports<'_>, step: &Step, context: &StepContext<'_>) -> PortResult<()> {
+    let bytes = Told {
+        context,
+        unit: Unit::Bytes,
+    };
+    let items = Told {
+        context,
+        unit: Unit::Items,
+    };
+    match step {
+        Step::ResolveSeed { image, pull_secret } => {
+            seed::resolve(ports, image, pull_secret.as_deref())
+        }
+        Step::FetchSeed { pin, pull_secret } => {
+            seed::fetch(ports, pin, pull_secret.as_deref(), &bytes)
+        }
+        Step::ClearStateroot { stateroot, .. } => removal::clear(ports, stateroot, &items),
+        Step::EnsureStateroot { stateroot, seed } => stateroot::ensure(ports, stateroot, seed),
+        Step::ImportCommit { pin, commit } => ports.seeds.import_commit(pin, commit, &bytes),
+        Step::DeployStateroot {
+            stateroot,
+            commit,
+            kernel_arguments,
+            origin,
+        } => stateroot::deploy(ports, stateroot, commit, kernel_arguments, origin),
+        Step::UnpackVar { pin, stateroot } => ports.seeds.unpack_var(pin, stateroot, &bytes),
+        Step::UnpackEtc { pin, stateroot } => {
+            let deployment = stateroot::deployment(ports, stateroot)?;
+            ports.seeds.unpack_etc(pin, &deployment, &bytes)
+        }
+        Step::RecordTarget { record } => stateroot::record(ports, record),
+        Step::PrecacheImages { images } => precache::pull(ports, images, context),
+        Step::CheckTarget { target } => handover::check(ports, target),
+        Step::ExportConfiguration { stateroot } => handover::export(ports, stateroot),
+        Step::WriteRollbackConfig { stateroot, config } => {
+            handover::rollback_config(ports, stateroot, config)
+        }
+        Step::SaveOriginCopy { stamp } => handover::save_origin_copy(ports, stamp),
+        Step::SaveHandover { stateroot, stamp } => handover::save(ports, stateroot, stamp),
+        Step::SyncStateroots { stateroots } => boot::sync(ports, stateroots),
+        Step::SetDefault { deployment } => ports.ostree.set_default(deployment),
+        Step::Reboot { reason, .. } => boot::reboot(ports, reason),
+        Step::UndeployStateroot { stateroot } => removal::undeploy(ports, stateroot),
+        Step::RemoveStateroot { stateroot } => ports.ostree.remove_stateroot(stateroot, &items),
+        Step::PruneRepository => ports.ostree.prune(),
+        Step::DiscardSeed => ports.seeds.discard(),
+        Step::RemoveRecords => removal::remove_records(ports),
+        Step::RestoreConnections => first_boot::restore_connections(ports),
+        Step::SetHostname { hostname } => ports.units.set_hostname(hostname),
+        Step::WritePullSecret => first_boot::write_pull_secret(ports),
+        Step::SignalReady => ports.units.notify_ready("waiting for the API server"),
+        Step::StartUnit { unit } => first_boot::start_unit(ports, unit),
+        Step::AwaitApi => first_boot::await_api(ports, context),
+        Step::SetClusterId { cluster_id } => ports.cluster.set_cluster_id(cluster_id),
+        Step::DisableUnit { unit } => ports.units.disable(unit),
+        Step::RemoveReconfiguration => first_boot::remove_reconfiguration(ports),
+    }
+}
+
+/// Makes a step's effect durable where the port's call does not say that it is already.
+fn settle(ports: &Ports<'_>, step: &Step) -> PortResult<()> {
+    match step {
+        Step::UnpackVar { pin, stateroot } => {
+            stateroot::mark_unpacked(ports, stateroot::VAR_UNPACKED, pin, stateroot)
+        }
+        Step::UnpackEtc { pin, stateroot } => {
+            stateroot::mark_unpacked(ports, stateroot::ETC_UNPACKED, pin, stateroot)
+        }
+        Step::SetHostname { .. } | Step::DisableUnit { .. } | Step::StartUnit { .. } => {
+            ports.files.sync(&crate::ports::Root::Booted)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A port's watch that tells the run's readers and obeys the run's stop.
+struct Told<'a, 'c> {
+    context: &'a StepContext<'c>,
+    unit: Unit,
+}
+
+impl Watch for Told<'_, '_> {
+    fn progress(&self, done: u64, total: Option<u64>, object: &str) -> bool {
+        let object = object.to_owned();
+        self.context.progress(Progress {
+            done,
+            total,
+            unit: self.unit,
+            object,
+        });
+        !self.context.stopped()
+    }
+}
+
+/// Credentials: of a Secret where one is named, else the node's own.
+fn credentials(ports: &Ports<'_>, secret: Option<&str>) -> PortResult<PullSecret> {
+    if let Some(name) = secret {
+        return ports.cluster.pull_secret(name);
+    }
+    let path = crate::ports::NodePath::booted(api::path::PULL_SECRET);
+    let content = ports.files.read(&path, 1 << 20)?;
+    content.map(PullSecret).ok_or_else(|| {
+        PortError::plain(
+            ErrorKind::Permanent,
+            format!("the node has no pull secret at {path}"),
+        )
+    })
+}

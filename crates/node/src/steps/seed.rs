@@ -1,0 +1,44 @@
+//! Resolving and fetching the seed.
+
+use api::ImageRef;
+use planner::{SeedContent, SeedPin};
+
+use super::credentials;
+use crate::PortResult;
+use crate::ports::{Ports, Watch};
+use crate::record::{self, Record};
+
+pub(super) fn resolved(ports: &Ports<'_>, image: &ImageRef) -> PortResult<bool> {
+    let pin: Option<SeedPin> = intact(record::read(ports.files, Record::SeedPin))?;
+    Ok(pin.is_some_and(|pin| pin.image == *image))
+}
+
+pub(super) fn resolve(ports: &Ports<'_>, image: &ImageRef, secret: Option<&str>) -> PortResult<()> {
+    let pin = ports.seeds.resolve(image, &credentials(ports, secret)?)?;
+    record::write(ports.files, Record::SeedPin, &pin)
+}
+
+pub(super) fn fetched(ports: &Ports<'_>, pin: &SeedPin) -> PortResult<bool> {
+    let content: Option<SeedContent> = intact(record::read(ports.files, Record::SeedContent))?;
+    Ok(content.is_some_and(|content| content.digest == pin.digest))
+}
+
+pub(super) fn fetch(
+    ports: &Ports<'_>,
+    pin: &SeedPin,
+    secret: Option<&str>,
+    watch: &dyn Watch,
+) -> PortResult<()> {
+    let content = ports
+        .seeds
+        .fetch(pin, &credentials(ports, secret)?, watch)?;
+    record::write(ports.files, Record::SeedContent, &content)
+}
+
+/// A damaged record that this step writes anew is as good as none.
+fn intact<T>(read: PortResult<Option<T>>) -> PortResult<Option<T>> {
+    match read {
+        Err(error) if error.kind() == planner::ErrorKind::Contradiction => Ok(None),
+        other => other,
+    }
+}
