@@ -70,3 +70,66 @@ pub fn take_stamp(ibu: &mut ImageBasedUpgrade) -> Result<Option<HandoverStamp>, 
     }
     serde_json::from_str(&text).map(Some).map_err(damaged)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> HandoverStamp {
+        HandoverStamp {
+            format: FORMAT,
+            run_id: "20241105T101500Z-1".to_owned(),
+            boot_id: "0f4f1b2c-2f7c-4c26-8f2c-9c0a5d5e7c11".to_owned(),
+            origin: format!("rhcos-{}.0", "ab".repeat(32)).parse().unwrap(),
+            target: format!("rhcos_4.17.4-{}.0", "cd".repeat(32))
+                .parse()
+                .unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_stamp_survives_the_file_and_leaves_the_object() {
+        let mut ibu = ImageBasedUpgrade::initial();
+        stamp(&mut ibu, &example()).unwrap();
+        let mut read = crate::saved_cr::parse(&crate::saved_cr::print(&ibu).unwrap()).unwrap();
+        assert_eq!(take_stamp(&mut read), Ok(Some(example())));
+        assert_eq!(read, ImageBasedUpgrade::initial());
+        assert_eq!(take_stamp(&mut read), Ok(None));
+    }
+
+    #[test]
+    fn stamps_have_this_text() {
+        let mut ibu = ImageBasedUpgrade::initial();
+        stamp(&mut ibu, &example()).unwrap();
+        let expected = format!(
+            r#"{{"format":1,"runId":"20241105T101500Z-1","bootId":"0f4f1b2c-2f7c-4c26-8f2c-9c0a5d5e7c11","origin":"rhcos-{}.0","target":"rhcos_4.17.4-{}.0"}}"#,
+            "ab".repeat(32),
+            "cd".repeat(32)
+        );
+        assert_eq!(
+            ibu.metadata.annotations["lca.openshift.io/handover"],
+            expected
+        );
+    }
+
+    #[test]
+    fn unreadable_stamps_are_errors_and_leave_the_object() {
+        let check = |text: &str, expected: fn(&StampError) -> bool| {
+            let mut ibu = ImageBasedUpgrade::initial();
+            ibu.metadata
+                .annotations
+                .insert(annotation::HANDOVER.to_owned(), text.to_owned());
+            let error = take_stamp(&mut ibu).unwrap_err();
+            assert!(expected(&error), "{text}: {error}");
+            assert_eq!(ibu, ImageBasedUpgrade::initial());
+        };
+        check("", |error| matches!(error, StampError::Damaged(_)));
+        check("{}", |error| matches!(error, StampError::Damaged(_)));
+        check(r#"{"format":1}"#, |error| {
+            matches!(error, StampError::Damaged(_))
+        });
+        check(r#"{"format":2,"new":true}"#, |error| {
+            *error == StampError::UnknownFormat(2)
+        });
+    }
+}

@@ -294,3 +294,53 @@ pub struct TrustBundle {
     #[serde(rename = "proxyConfigmapBundle", deserialize_with = "null::as_default")]
     pub proxy_configmap_bundle: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the Go original writes it, every field filled.
+    const BY_GO: &str = r#"{"api_version":1,"base_domain":"example.com","cluster_name":"sno","cluster_id":"7f2d1b1e-5d0f-4b5e-8f3a-2b1c0d9e8f7a","infra_id":"sno-x7k2p","node_ips":["192.0.2.20","2001:db8::20"],"release_registry":"quay.io","hostname":"sno-node","KubeconfigCryptoRetention":{"KubeAPICrypto":{"ServingCrypto":{"localhost_signer_private_key":"SECRET-1","service_network_signer_private_key":"SECRET-2","loadbalancer_external_signer_private_key":"SECRET-3"},"ClientAuthCrypto":{"admin_ca_certificate":"CERT"}},"IngresssCrypto":{"ingress_ca":"SECRET-4","ingress_certificate_cn":"ingress-operator@1730000000"}},"ssh_key":"ssh-ed25519 AAAA core","server_ssh_keys":[{"file_name":"ssh_host_ed25519_key","file_content":"SECRET-5"}],"kubeadmin_password_hash":"SECRET-6","raw_nm_state_config":"SECRET-7","pull_secret":"SECRET-8","machine_networks":["192.0.2.0/24","2001:db8::/64"],"proxy":{"httpProxy":"http://u:SECRET-9@proxy:3128","httpsProxy":"http://u:SECRET-9@proxy:3128","noProxy":".example.com"},"status_proxy":{"httpProxy":"http://u:SECRET-9@proxy:3128","noProxy":".cluster.local,.svc"},"install_config":"SECRET-10","chrony_config":"server ntp.example.com iburst\n","additionalTrustBundle":{"userCaBundle":"CERT","proxyConfigmapName":"user-ca-bundle","proxyConfigmapBundle":"CERT"},"node_labels":{"node-role.kubernetes.io/master":""}}"#;
+
+    #[test]
+    fn a_full_document_reads_and_prints_unchanged() {
+        let document: SeedReconfiguration = serde_json::from_str(BY_GO).unwrap();
+        assert_eq!(serde_json::to_string(&document).unwrap(), BY_GO);
+        assert_eq!(document.addresses(), ["192.0.2.20", "2001:db8::20"]);
+    }
+
+    #[test]
+    fn an_empty_document_keeps_what_go_keeps() {
+        let document = SeedReconfiguration {
+            api_version: API_VERSION,
+            ..Default::default()
+        };
+        let text = r#"{"api_version":1,"KubeconfigCryptoRetention":{"KubeAPICrypto":{"ServingCrypto":{},"ClientAuthCrypto":{}},"IngresssCrypto":{}},"additionalTrustBundle":{"userCaBundle":"","proxyConfigmapName":"","proxyConfigmapBundle":""}}"#;
+        assert_eq!(serde_json::to_string(&document).unwrap(), text);
+        assert_eq!(
+            serde_json::from_str::<SeedReconfiguration>(text).unwrap(),
+            document
+        );
+    }
+
+    #[test]
+    fn old_and_sparse_documents_are_read() {
+        let text = r#"{"api_version":1,"node_ip":"192.0.2.20","proxy":null,"KubeconfigCryptoRetention":null,"additionalTrustBundle":null,"server_ssh_keys":null,"node_labels":null,"future":{}}"#;
+        let document: SeedReconfiguration = serde_json::from_str(text).unwrap();
+        assert_eq!(document.addresses(), ["192.0.2.20"]);
+        assert_eq!(document.proxy, None);
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let document: SeedReconfiguration = serde_json::from_str(BY_GO).unwrap();
+        assert_eq!(BY_GO.matches("SECRET").count(), 12);
+        for shown in [format!("{document:?}"), format!("{document:#?}")] {
+            assert!(!shown.contains("SECRET"), "{shown}");
+            assert!(
+                shown.contains("sno-node") && shown.contains("redacted"),
+                "{shown}"
+            );
+        }
+    }
+}
