@@ -1,1 +1,31 @@
-//! cluster.
+//! Everything said to the API server: the watch on the one `ImageBasedUpgrade`, its status, its restoration after a
+//! pivot, and what a target must know of this cluster. No decisions: what an answer means is the planner's business.
+//!
+//! Inside it is asynchronous; [`LiveCluster`] is the synchronous port for the worker thread.
+
+mod call;
+mod cluster_version;
+mod connection;
+mod container_images;
+mod event;
+mod facts;
+mod failure;
+mod kind;
+mod mirror;
+mod object;
+mod permission;
+mod port;
+mod pull_secret;
+mod reconfiguration;
+mod restoration;
+mod seed_info;
+mod upgrade;
+mod watch;
+
+pub use call::Verb;
+pub use connection::{Access, Connection};
+pub use container_images::ContainerImages;
+pub use permission::{CONTROLLER, NODE, Permission};
+pub use port::LiveCluster;
+pub use seed_info::SeedHost;
+pub use watch::{Sighting, watch};

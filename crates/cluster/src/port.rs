@@ -1,0 +1,133 @@
+//! The synchronous port over the asynchronous connection.
+
+use api::reconfiguration::SeedReconfiguration;
+use api::seed_info::SeedClusterInfo;
+use api::{ImageBasedUpgrade, ImageBasedUpgradeStatus};
+use node::PortResult;
+use node::ports::{Cluster, ClusterFacts, Published, PullSecret};
+use tokio::runtime::Handle;
+
+use crate::connection::Connection;
+use crate::container_images::{self, ContainerImages};
+use crate::seed_info::{self, SeedHost};
+use crate::{
+    cluster_version, event, facts, mirror, pull_secret, reconfiguration, restoration, upgrade,
+};
+
+/// The live cluster as a port.
+///
+/// Every call blocks the thread that makes it until the runtime has done the work, at most some tens of seconds. So it
+/// must be a thread of the worker's own: on a thread of the runtime a call would panic, and while no thread drives the
+/// runtime (a `current_thread` runtime outside of its `block_on`) a call would never return.
+#[derive(Clone, Debug)]
+pub struct LiveCluster {
+    connection: Connection,
+    runtime: Handle,
+    namespace: String,
+    instance: String,
+}
+
+impl LiveCluster {
+    /// A port on `connection`, which belongs to `runtime`. `namespace` is the operator's; `instance` names this agent
+    /// in events (the pod's name or the hostname).
+    pub fn new(
+        connection: Connection,
+        runtime: Handle,
+        namespace: impl Into<String>,
+        instance: impl Into<String>,
+    ) -> Self {
+        Self {
+            connection,
+            runtime,
+            namespace: namespace.into(),
+            instance: instance.into(),
+        }
+    }
+
+    /// What a seed made here says of this cluster.
+    ///
+    /// # Errors
+    /// As all calls of the port; `Permanent` names the object that lacks something.
+    pub fn seed_info(&self, host: &SeedHost) -> PortResult<SeedClusterInfo> {
+        self.runtime
+            .block_on(seed_info::read(&self.connection, host))
+    }
+
+    /// What the operators add to and take from the images that a seed made here wants precached.
+    ///
+    /// # Errors
+    /// As all calls of the port.
+    pub fn container_images(&self) -> PortResult<ContainerImages> {
+        self.runtime
+            .block_on(container_images::read(&self.connection))
+    }
+}
+
+impl Cluster for LiveCluster {
+    fn upgrade(&self) -> PortResult<Option<ImageBasedUpgrade>> {
+        self.runtime.block_on(upgrade::read(&self.connection))
+    }
+
+    fn publish(
+        &self,
+        seen: &ImageBasedUpgrade,
+        status: &ImageBasedUpgradeStatus,
+    ) -> PortResult<Published> {
+        self.runtime
+            .block_on(upgrade::publish(&self.connection, seen, status))
+    }
+
+    fn ensure_upgrade(&self) -> PortResult<()> {
+        self.runtime.block_on(upgrade::ensure(&self.connection))
+    }
+
+    fn restore_upgrade(&self, saved: &ImageBasedUpgrade) -> PortResult<()> {
+        self.runtime
+            .block_on(restoration::restore(&self.connection, saved))
+    }
+
+    fn annotate(&self, key: &str, value: Option<&str>) -> PortResult<()> {
+        self.runtime
+            .block_on(upgrade::annotate(&self.connection, key, value))
+    }
+
+    fn facts(&self) -> PortResult<ClusterFacts> {
+        self.runtime.block_on(facts::read(&self.connection))
+    }
+
+    fn pull_secret(&self, name: &str) -> PortResult<PullSecret> {
+        self.runtime
+            .block_on(pull_secret::read(&self.connection, &self.namespace, name))
+    }
+
+    fn reconfiguration(&self) -> PortResult<SeedReconfiguration> {
+        self.runtime
+            .block_on(reconfiguration::read(&self.connection))
+    }
+
+    fn mirror_manifests(&self) -> PortResult<Vec<(String, Vec<u8>)>> {
+        self.runtime.block_on(mirror::manifests(&self.connection))
+    }
+
+    fn ready(&self) -> bool {
+        self.runtime.block_on(self.connection.ready())
+    }
+
+    fn cluster_id(&self) -> PortResult<String> {
+        self.runtime.block_on(cluster_version::id(&self.connection))
+    }
+
+    fn set_cluster_id(&self, id: &str) -> PortResult<()> {
+        self.runtime
+            .block_on(cluster_version::set_id(&self.connection, id))
+    }
+
+    fn announce(&self, reason: &str, note: &str) {
+        self.runtime.block_on(event::announce(
+            &self.connection,
+            &self.instance,
+            reason,
+            note,
+        ));
+    }
+}
