@@ -155,7 +155,6 @@ mod tests {
             );
         }
         for text in [
-            "[]",
             "null",
             "7",
             r#"{"metadata":{"name":7}}"#,
