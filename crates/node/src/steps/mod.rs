@@ -11,6 +11,7 @@ mod seed;
 mod stateroot;
 
 pub use first_boot::document;
+pub(crate) use stateroot::claim;
 
 use engine::{Presence, Progress, StepContext, StepError, Unit, Work};
 use planner::{ErrorKind, Step};

@@ -1,0 +1,262 @@
+//! One pass, and one run: observe, decide, project; then carry a plan out.
+//!
+//! Nothing here waits. The caller publishes what a pass wants published, hands its plan to a worker, and calls again
+//! when the object changes, the run tells something, or the time to look again has come.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use api::{ImageBasedUpgrade, ImageBasedUpgradeStatus, Stage, annotation};
+use engine::{
+    Event, EventSink, Header, Journal, JournalState, JournalStore, Outcome, RunId, RunIdError,
+    StopToken,
+};
+use planner::{Act, Decision, ErrorKind, Occasion, Plan, State, Why};
+
+use crate::latest::LatestRun;
+use crate::observe::observe;
+use crate::ports::Ports;
+use crate::steps::NodeWork;
+use crate::{JournalFiles, PortError, PortResult};
+
+/// Journals of ended runs that are kept, to tell what happened.
+const JOURNALS_KEPT: usize = 20;
+
+/// The agent of one node.
+pub struct Agent<'a> {
+    ports: Ports<'a>,
+    program: String,
+    latest: LatestRun,
+    runs: AtomicU32,
+}
+
+/// What a pass asks of its caller, in this order.
+#[derive(Debug)]
+pub struct Pass {
+    /// The decision, for logs and readers.
+    pub decision: Decision,
+    /// The new status. When there is one, nothing else is done in this pass: status first, effect next.
+    pub publish: Option<ImageBasedUpgradeStatus>,
+    /// The plan to carry out.
+    pub run: Option<Plan>,
+    /// Seconds until the next pass, if nothing happens before.
+    pub look_again: Option<u64>,
+}
+
+impl<'a> Agent<'a> {
+    /// An agent. `program` is its name and version: journals of any other one are not gone on with.
+    pub fn new(ports: Ports<'a>, program: impl Into<String>) -> Self {
+        Self {
+            ports,
+            program: program.into(),
+            latest: LatestRun::default(),
+            runs: AtomicU32::new(0),
+        }
+    }
+
+    /// The latest run.
+    pub fn latest(&self) -> &LatestRun {
+        &self.latest
+    }
+
+    /// The ports.
+    pub fn ports(&self) -> &Ports<'a> {
+        &self.ports
+    }
+
+    /// One pass over the object as it is now.
+    ///
+    /// # Errors
+    /// The node's own files cannot be read; try again.
+    pub fn pass(&self, ibu: &ImageBasedUpgrade) -> PortResult<Pass> {
+        let status = ibu.status.clone().unwrap_or_default();
+        let parsed = planner::parse(&status.conditions);
+        let run = self.latest.fact(self.ports.clock.uptime());
+        let facts = observe(&self.ports, ibu, parsed.state, run, self.run_id())?;
+        let decision = planner::decide(&ibu.spec, &status.conditions, parsed, &facts);
+        let requested = ibu.spec.stage().ok().flatten().unwrap_or(Stage::Idle);
+        let occasion = Occasion {
+            generation: ibu.metadata.generation.unwrap_or_default(),
+            now: facts.now,
+        };
+        let projected = planner::project(&status, requested, &decision, occasion);
+        if decision.act == Act::Record && !keeps_run(decision.state) {
+            self.latest.forget();
+        }
+        if decision.act == Act::Wait(Why::OtherWork) {
+            self.latest.stop();
+        }
+        let look_again = decision.look_again;
+        if ibu.status.as_ref() != Some(&projected) {
+            return Ok(Pass {
+                decision,
+                publish: Some(projected),
+                run: None,
+                look_again,
+            });
+        }
+        let run = match &decision.act {
+            Act::Run(plan) => Some(plan.clone()),
+            _ => None,
+        };
+        if run.is_some() && facts.cleanup_now {
+            self.ports
+                .cluster
+                .annotate(annotation::MANUAL_CLEANUP_DONE, None)?;
+        }
+        Ok(Pass {
+            decision,
+            publish: None,
+            run,
+            look_again,
+        })
+    }
+
+    /// Carries a plan out on this thread. `stop` is the token that [`LatestRun::begin`] gave for it; every event goes to
+    /// the latest run's view and then to `events`.
+    pub fn carry_out(
+        &self,
+        plan: &Plan,
+        stop: &StopToken,
+        events: &mut dyn EventSink,
+    ) -> Outcome<ErrorKind> {
+        let mut told = Told {
+            latest: self.latest.clone(),
+            events,
+        };
+        let store = JournalFiles(self.ports.files);
+        let outcome = match self.journal(&store, plan, &mut told) {
+            Ok(mut journal) => {
+                let mut work = NodeWork::new(self.ports);
+                let now = || self.now();
+                let outcome = engine::run(&mut work, &mut journal, &mut told, stop, &now);
+                self.close(&mut journal, &outcome, &mut told);
+                outcome
+            }
+            Err(error) => Outcome::JournalFailed {
+                error: engine::error_chain(&error),
+                no_space: false,
+            },
+        };
+        self.latest.end(&outcome, self.ports.clock.uptime());
+        outcome
+    }
+
+    /// The journal to go on with, if the open one is of the very same plan, or a new one.
+    fn journal<'s>(
+        &self,
+        store: &'s dyn JournalStore,
+        plan: &Plan,
+        events: &mut dyn EventSink,
+    ) -> PortResult<Journal<'s, planner::Step>> {
+        let unusable = |error: engine::JournalError| {
+            PortError::new(ErrorKind::Transient, "keeping the journal of a run", error)
+        };
+        let unlisted = |error: std::io::Error| {
+            PortError::new(ErrorKind::Transient, "listing the journals of runs", error)
+        };
+        let mut ended = Vec::new();
+        for run in store.list().map_err(unlisted)? {
+            match Journal::open(store, &run, &self.program) {
+                Ok(journal) if matches!(journal.state(), JournalState::Closed { .. }) => {
+                    ended.push(run);
+                }
+                Ok(journal) if journal.header().steps == plan.steps => return Ok(journal),
+                Ok(mut journal) => {
+                    let at = self.now();
+                    let conclusion = engine::Conclusion::Interrupted;
+                    journal.close(conclusion, events, at).map_err(unusable)?;
+                    ended.push(run);
+                }
+                Err(error) if error.is_store() => return Err(unusable(error)),
+                // Another program version's, or damaged: the work is planned anew from facts.
+                Err(_) => engine::discard(store, &run, events, self.now()).map_err(unusable)?,
+            }
+        }
+        let surplus = ended.len().saturating_sub(JOURNALS_KEPT - 1);
+        for run in &ended[..surplus] {
+            store.remove(run).map_err(unlisted)?;
+        }
+        let run: RunId = self.run_id().parse().map_err(|error: RunIdError| {
+            PortError::new(ErrorKind::Permanent, "naming a run", error)
+        })?;
+        let header = Header::new::<NodeWork<'_>>(
+            self.program.clone(),
+            self.ports.clock.boot_id().0,
+            run,
+            plan.name.as_str(),
+            self.now(),
+            serde_json::Value::Null,
+            plan.steps.clone(),
+        );
+        let journal = Journal::create(store, header).map_err(unusable)?;
+        self.runs.fetch_add(1, Ordering::Relaxed);
+        Ok(journal)
+    }
+
+    /// A run that a decision will follow up on is not open any more; one that was stopped or failed in passing stays open
+    /// and is resumed.
+    fn close(
+        &self,
+        journal: &mut Journal<'_, planner::Step>,
+        outcome: &Outcome<ErrorKind>,
+        events: &mut dyn EventSink,
+    ) {
+        let fails = matches!(
+            outcome,
+            Outcome::Failed {
+                kind: ErrorKind::Permanent | ErrorKind::Contradiction,
+                ..
+            }
+        );
+        if fails && let Err(error) = journal.close(engine::Conclusion::Failed, events, self.now()) {
+            tracing::warn!(
+                error = engine::error_chain(&error),
+                "could not close a journal"
+            );
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.ports.clock.now()).unwrap_or_default()
+    }
+
+    /// A name for the next run: in order of time within a boot, and unlike those of other boots.
+    fn run_id(&self) -> String {
+        let boot: String = self
+            .ports
+            .clock
+            .boot_id()
+            .0
+            .chars()
+            .filter(char::is_ascii_hexdigit)
+            .take(8)
+            .collect();
+        let sequence = self.runs.load(Ordering::Relaxed);
+        format!(
+            "{:012}-{boot}-{:08}-{sequence:04}",
+            self.now(),
+            self.ports.clock.uptime()
+        )
+    }
+}
+
+/// Positions whose entering is itself an outcome of the latest run, and that go on from it.
+fn keeps_run(state: State) -> bool {
+    matches!(
+        state,
+        State::AbortFailed | State::FinalizeFailed | State::RollbackFailed
+    )
+}
+
+/// Tells an event to the latest run's view first, so that whoever is told next sees it there.
+struct Told<'e> {
+    latest: LatestRun,
+    events: &'e mut dyn EventSink,
+}
+
+impl EventSink for Told<'_> {
+    fn record(&mut self, event: &Event) {
+        self.latest.record(event);
+        self.events.record(event);
+    }
+}

@@ -1,0 +1,283 @@
+//! Looking at the node and the cluster: the facts of one pass.
+
+use api::rollback_config::RollbackConfig;
+use api::{
+    DeploymentId, HandoverStamp, ImageBasedUpgrade, OcpVersion, StaterootName, Timestamp,
+    annotation,
+};
+use engine::RunView;
+use planner::{
+    ClusterKnowledge, ErrorKind, Facts, PostPivot, RunFact, SeedContent, SeedPin, Side, State,
+    TargetRecord,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::ports::{Deployment, NodePath, Ports, UnitState};
+use crate::record::{self, Record};
+use crate::{PortError, PortResult, steps};
+
+/// Directories of the upgrade in the booted stateroot and the shared partition: what Idle removes.
+const LEFTOVERS: [&str; 2] = [api::path::WORKSPACE, api::path::SAVED_IBU];
+
+/// Observes what a decision in `state` looks at. Fails only where the node's own files cannot be read; what else
+/// is not known is a fact too.
+pub fn observe(
+    ports: &Ports<'_>,
+    ibu: &ImageBasedUpgrade,
+    state: State,
+    run: RunFact,
+    run_id: String,
+) -> PortResult<Facts> {
+    let deployments = ports.ostree.deployments();
+    let booted = booted(&deployments);
+    let deployments = deployments.unwrap_or_default();
+    let handover: Option<HandoverStamp> = tolerant(record::read(ports.files, Record::Handover))?;
+    let target: Option<TargetRecord> = tolerant(record::read(ports.files, Record::Target))?;
+    let side = side(
+        booted.as_ref().ok(),
+        handover.as_ref(),
+        target.as_ref(),
+        ibu,
+    );
+    let origin = origin(side, booted.as_ref().ok(), handover.as_ref(), &deployments);
+    let removable = removable(
+        ports,
+        booted.as_ref().ok(),
+        origin.as_ref(),
+        handover.as_ref(),
+        target.as_ref(),
+        side,
+    )?;
+    let in_prep = state == State::PrepInProgress;
+    let asks_cluster = in_prep
+        && !matches!(run, RunFact::Running { .. })
+        && !target.as_ref().is_some_and(|target| target.precached);
+    let returned = state == State::UpgradeInProgress
+        && side == Side::Origin
+        && target
+            .as_ref()
+            .map_or(Ok(false), |target| has_logs(ports, &target.stateroot))?;
+    Ok(Facts {
+        now: Timestamp::from_unix(ports.clock.now()),
+        boot_id: ports.clock.boot_id().0,
+        run_id,
+        default: deployments.first().map(|first| first.id.clone()),
+        side,
+        origin,
+        pin: if in_prep {
+            tolerant(record::read::<SeedPin>(ports.files, Record::SeedPin))?
+        } else {
+            None
+        },
+        content: if in_prep {
+            tolerant(record::read::<SeedContent>(
+                ports.files,
+                Record::SeedContent,
+            ))?
+        } else {
+            None
+        },
+        leftovers: !removable.is_empty() || leftovers(ports)?,
+        removable,
+        target,
+        cluster: if asks_cluster {
+            cluster(ports)
+        } else {
+            ClusterKnowledge::NotAsked
+        },
+        run,
+        post_pivot: if state == State::UpgradeInProgress && side == Side::Target {
+            post_pivot(ports)
+        } else {
+            PostPivot::Finished
+        },
+        returned,
+        cleanup_now: ibu
+            .metadata
+            .annotations
+            .contains_key(annotation::MANUAL_CLEANUP_DONE),
+        rollback_config: RollbackConfig::for_upgrade(ibu),
+        booted,
+    })
+}
+
+/// Exactly one booted deployment, or why not.
+fn booted(deployments: &PortResult<Vec<Deployment>>) -> Result<DeploymentId, String> {
+    let deployments = deployments
+        .as_ref()
+        .map_err(|error| engine::error_chain(error))?;
+    let mut booted = deployments.iter().filter(|deployment| deployment.booted);
+    match (booted.next(), booted.next()) {
+        (Some(only), None) => Ok(only.id.clone()),
+        (None, _) => Err("no deployment is known to be booted".to_owned()),
+        (Some(_), Some(_)) => Err("more than one deployment is listed as booted".to_owned()),
+    }
+}
+
+/// A damaged record counts as none; it was reported where it was read.
+fn tolerant<T: DeserializeOwned + Serialize>(read: PortResult<Option<T>>) -> PortResult<Option<T>> {
+    match read {
+        Err(error) if error.kind() == ErrorKind::Contradiction => {
+            tracing::warn!(
+                error = engine::error_chain(&error),
+                "ignored a damaged record"
+            );
+            Ok(None)
+        }
+        other => other,
+    }
+}
+
+fn side(
+    booted: Option<&DeploymentId>,
+    handover: Option<&HandoverStamp>,
+    target: Option<&TargetRecord>,
+    ibu: &ImageBasedUpgrade,
+) -> Side {
+    let Some(booted) = booted else {
+        return Side::Origin;
+    };
+    match handover {
+        Some(stamp) if *booted == stamp.target => return Side::Target,
+        Some(stamp) if *booted == stamp.origin => return Side::Origin,
+        _ => {}
+    }
+    if target.is_some_and(|target| target.stateroot != booted.stateroot) {
+        return Side::Origin;
+    }
+    // As the Go original has it, for its hand-overs: by the name that the spec's version leads to.
+    let named = ibu.spec.seed_version().parse::<OcpVersion>().ok();
+    match named.map(|version| StaterootName::for_version(&version)) {
+        Some(name) if name == booted.stateroot => Side::Target,
+        _ => Side::Origin,
+    }
+}
+
+/// The recorded origin if it is still deployed; without a record the only deployment of another stateroot.
+fn origin(
+    side: Side,
+    booted: Option<&DeploymentId>,
+    handover: Option<&HandoverStamp>,
+    deployments: &[Deployment],
+) -> Option<DeploymentId> {
+    let booted = booted?;
+    if side == Side::Origin {
+        return Some(booted.clone());
+    }
+    let mut others = deployments
+        .iter()
+        .filter(|found| found.id.stateroot != booted.stateroot);
+    match handover {
+        Some(stamp) => others
+            .find(|found| found.id == stamp.origin)
+            .map(|found| found.id.clone()),
+        None => match (others.next(), others.next()) {
+            (Some(only), None) => Some(only.id.clone()),
+            _ => None,
+        },
+    }
+}
+
+fn removable(
+    ports: &Ports<'_>,
+    booted: Option<&DeploymentId>,
+    origin: Option<&DeploymentId>,
+    handover: Option<&HandoverStamp>,
+    target: Option<&TargetRecord>,
+    side: Side,
+) -> PortResult<Vec<StaterootName>> {
+    let Some(booted) = booted else {
+        return Ok(Vec::new());
+    };
+    let mut names = Vec::new();
+    for name in ports.ostree.stateroots().unwrap_or_default() {
+        let ours = target.is_some_and(|target| target.stateroot == name)
+            || handover.is_some_and(|stamp| {
+                stamp.origin.stateroot == name || stamp.target.stateroot == name
+            })
+            || side == Side::Target && origin.is_some_and(|origin| origin.stateroot == name)
+            || steps::claim(ports, &name)?.is_some();
+        if ours && name != booted.stateroot {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+fn leftovers(ports: &Ports<'_>) -> PortResult<bool> {
+    for path in LEFTOVERS {
+        if ports.files.kind(&NodePath::booted(path))?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(ports.files.kind(&Record::Handover.path())?.is_some()
+        || !ports.files.list(&NodePath::shared("seed"))?.is_empty())
+}
+
+/// Whether a stateroot was ever booted: seeds come with an empty `/var/log`.
+pub(crate) fn has_logs(ports: &Ports<'_>, stateroot: &StaterootName) -> PortResult<bool> {
+    let log = NodePath::in_stateroot(stateroot, "/var/log");
+    Ok(!ports.files.list(&log)?.is_empty())
+}
+
+fn cluster(ports: &Ports<'_>) -> ClusterKnowledge {
+    match ports.cluster.facts() {
+        Ok(facts) => ClusterKnowledge::Known(facts),
+        Err(error) => ClusterKnowledge::Unknown {
+            kind: error.kind(),
+            error: engine::error_chain(&error),
+        },
+    }
+}
+
+/// What the unit of the first boot and its journal say.
+fn post_pivot(ports: &Ports<'_>) -> PostPivot {
+    match observe_post_pivot(ports) {
+        Ok(found) => found,
+        Err(error) => PostPivot::Failing {
+            error: engine::error_chain(&error),
+        },
+    }
+}
+
+fn observe_post_pivot(ports: &Ports<'_>) -> PortResult<PostPivot> {
+    let pending = ports
+        .files
+        .kind(&NodePath::booted(api::path::RECONFIGURATION))?
+        .is_some();
+    let state = ports.units.state(api::names::POST_PIVOT_UNIT)?;
+    let view = latest_journal(ports)?;
+    let error = view
+        .as_ref()
+        .and_then(|view| view.last_error.as_ref())
+        .map(|last| last.error.clone());
+    let progress = view
+        .as_ref()
+        .map(crate::latest::describe)
+        .unwrap_or_default();
+    Ok(match (pending, state, error) {
+        (false, UnitState::Inactive | UnitState::Absent, _) => PostPivot::Finished,
+        (_, _, Some(error)) => PostPivot::Failing { error },
+        (true, UnitState::Failed, None) => PostPivot::Failing {
+            error: format!("{} failed: see its journal", api::names::POST_PIVOT_UNIT),
+        },
+        _ => PostPivot::Running { progress },
+    })
+}
+
+/// The newest journal of this stateroot.
+fn latest_journal(ports: &Ports<'_>) -> PortResult<Option<RunView>> {
+    let store = crate::JournalFiles(ports.files);
+    let unreadable = |error: std::io::Error| {
+        PortError::new(ErrorKind::Transient, "reading the journals of runs", error)
+    };
+    let Some(newest) = engine::JournalStore::list(&store)
+        .map_err(unreadable)?
+        .pop()
+    else {
+        return Ok(None);
+    };
+    let bytes = engine::JournalStore::read(&store, &newest).map_err(unreadable)?;
+    Ok(bytes.and_then(|bytes| RunView::from_journal(&bytes).ok()))
+}

@@ -1,0 +1,197 @@
+//! What happens once at start: a saved upgrade object is found, judged, and restored or put aside.
+
+use api::{
+    DeploymentId, ImageBasedUpgrade, ImageBasedUpgradeStatus, OcpVersion, SeedImageRef, Stage,
+    StaterootName, Timestamp, handover, saved_cr,
+};
+use planner::{ErrorKind, Occasion, Saved, Side, TargetRecord, Verdict};
+
+use crate::observe::has_logs;
+use crate::ports::{NodePath, Ports};
+use crate::record::{self, Record};
+use crate::{PortError, PortResult};
+
+/// Longest saved object that is read, bytes. An object in etcd is at most 1.5 MiB.
+const LIMIT: u64 = 8 << 20;
+/// Where a saved object goes that does not count.
+const QUARANTINE: &str = "/var/lib/lca/ibu.json.quarantined";
+
+/// What was found.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Restored {
+    /// Nothing was saved: the live object stands, made where it was missing.
+    Nothing,
+    /// The live object equals the saved one now.
+    Restored,
+    /// The saved object speaks of a return that has not happened; the live one stands.
+    Ignored,
+    /// The saved object was put aside; why, and where to look.
+    Quarantined(String),
+}
+
+/// Makes the live object what it must be after a start. Can be repeated at any point; the API server must answer.
+pub fn restore_saved(ports: &Ports<'_>) -> PortResult<Restored> {
+    let path = NodePath::booted(api::path::SAVED_IBU);
+    let bytes = match ports.files.read(&path, LIMIT) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => {
+            ports.cluster.ensure_upgrade()?;
+            return Ok(Restored::Nothing);
+        }
+        Err(error) if error.kind() == ErrorKind::Permanent => {
+            return quarantine(ports, &[], &engine::error_chain(&error));
+        }
+        Err(error) => return Err(error),
+    };
+    let mut ibu = match saved_cr::parse(&bytes) {
+        Ok(ibu) => ibu,
+        Err(error) => return quarantine(ports, &bytes, &engine::error_chain(&error)),
+    };
+    let stamp = match handover::take_stamp(&mut ibu) {
+        Ok(stamp) => stamp,
+        Err(error) => return quarantine(ports, &bytes, &engine::error_chain(&error)),
+    };
+    let deployments = ports.ostree.deployments()?;
+    let booted = only_booted(
+        deployments
+            .iter()
+            .filter(|found| found.booted)
+            .map(|found| &found.id),
+    )?;
+    let target = target_of(&ibu);
+    let stateroots = ports.ostree.stateroots()?;
+    let tried = match stamp.as_ref().map(|stamp| &stamp.target) {
+        Some(target) if target != booted => {
+            deployments.first().is_some_and(|first| first.id == *target)
+                || has_logs(ports, &target.stateroot)?
+        }
+        _ => false,
+    };
+    let verdict = planner::restore(&Saved {
+        stamp: stamp.as_ref(),
+        target: target.as_ref(),
+        says_more: says_more(&ibu),
+        booted,
+        boot_id: &ports.clock.boot_id().0,
+        stateroots: &stateroots,
+        tried,
+    });
+    match verdict {
+        Verdict::Ignore => {
+            ports.cluster.ensure_upgrade()?;
+            Ok(Restored::Ignored)
+        }
+        Verdict::Quarantine(reason) => quarantine(ports, &bytes, &reason),
+        Verdict::Restore => {
+            if let Some(stamp) = &stamp {
+                record::write(ports.files, Record::Handover, stamp)?;
+            }
+            ports.cluster.restore_upgrade(&ibu)?;
+            ports.files.remove(&path)?;
+            Ok(Restored::Restored)
+        }
+    }
+}
+
+fn only_booted<'d>(
+    mut booted: impl Iterator<Item = &'d DeploymentId>,
+) -> PortResult<&'d DeploymentId> {
+    match (booted.next(), booted.next()) {
+        (Some(only), None) => Ok(only),
+        _ => Err(PortError::plain(
+            ErrorKind::Transient,
+            "the booted deployment is not known",
+        )),
+    }
+}
+
+fn target_of(ibu: &ImageBasedUpgrade) -> Option<StaterootName> {
+    let version: OcpVersion = ibu.spec.seed_version().parse().ok()?;
+    Some(StaterootName::for_version(&version))
+}
+
+/// A rollback was asked for, or the failure text is not the one that is written beforehand (contract 9.3 rewrites it).
+fn says_more(ibu: &ImageBasedUpgrade) -> bool {
+    let failure = ibu
+        .status
+        .as_ref()
+        .and_then(|status| planner::failure_text(status, Stage::Upgrade));
+    ibu.spec.stage() == Ok(Some(Stage::Rollback))
+        || failure.is_some_and(|text| text != api::message::UNCONTROLLED_ROLLBACK)
+}
+
+/// Puts the saved object aside. Where an upgrade was under way, the live object is rebuilt as one that failed: it says
+/// why and leaves exactly the safe way open.
+fn quarantine(ports: &Ports<'_>, bytes: &[u8], reason: &str) -> PortResult<Restored> {
+    let aside = NodePath::booted(QUARANTINE);
+    ports.files.replace(&aside, bytes, 0o600)?;
+    let why = format!(
+        "the saved ImageBasedUpgrade in {} does not count: {reason}",
+        api::path::SAVED_IBU
+    );
+    tracing::warn!(reason, kept = %aside, "put the saved ImageBasedUpgrade aside");
+    ports.cluster.ensure_upgrade()?;
+    if let Some(rebuilt) = rebuild(ports, &why)? {
+        ports.cluster.restore_upgrade(&rebuilt)?;
+    }
+    ports
+        .files
+        .remove(&NodePath::booted(api::path::SAVED_IBU))?;
+    Ok(Restored::Quarantined(why))
+}
+
+/// An object for the upgrade that this node is in the middle of, if its own records say that it is.
+fn rebuild(ports: &Ports<'_>, why: &str) -> PortResult<Option<ImageBasedUpgrade>> {
+    let live = ports
+        .cluster
+        .upgrade()?
+        .unwrap_or_else(ImageBasedUpgrade::initial);
+    let fresh = live
+        .status
+        .as_ref()
+        .is_none_or(|status| status.conditions.len() < 2);
+    let config = NodePath::booted(api::path::ROLLBACK_CONFIG);
+    let behind_pivot = ports.files.kind(&config)?.is_some();
+    let target: Option<TargetRecord> = record::read(ports.files, Record::Target).ok().flatten();
+    let version = match (&target, behind_pivot) {
+        _ if !fresh => return Ok(None),
+        (Some(target), _) => target.version.clone(),
+        (None, true) => version_of_booted(ports)?,
+        (None, false) => return Ok(None),
+    };
+    let side = if target.is_some() {
+        Side::Origin
+    } else {
+        Side::Target
+    };
+    let mut ibu = live;
+    ibu.spec.stage = Some(Stage::Upgrade.as_str().to_owned());
+    ibu.spec.seed_image_ref = Some(SeedImageRef {
+        version,
+        ..SeedImageRef::default()
+    });
+    let generation = ibu.metadata.generation.unwrap_or_default();
+    let occasion = Occasion {
+        generation,
+        now: Timestamp::from_unix(ports.clock.now()),
+    };
+    ibu.status = Some(planner::failed_upgrade(
+        &ImageBasedUpgradeStatus::default(),
+        side,
+        why,
+        occasion,
+    ));
+    Ok(Some(ibu))
+}
+
+/// The release that the booted deployment was made for, from its kernel argument.
+fn version_of_booted(ports: &Ports<'_>) -> PortResult<String> {
+    let deployments = ports.ostree.deployments()?;
+    let prefix = format!("{}=", api::names::IBU_KERNEL_ARGUMENT);
+    let version = deployments
+        .iter()
+        .filter(|found| found.booted)
+        .flat_map(|found| &found.kernel_arguments)
+        .find_map(|argument| argument.strip_prefix(&prefix));
+    Ok(version.unwrap_or_default().to_owned())
+}
