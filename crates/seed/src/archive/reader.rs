@@ -1,0 +1,595 @@
+//! Reading an archive as a stream.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufReader, Read};
+
+use tar::{EntryType, Header};
+
+use super::acl::{self, Names};
+use super::decode::Decoded;
+use super::entry::{Entry, Extent, Kind, MemberPath, Time, UnsafePath};
+use super::pax::{self, Records};
+use super::sparse::{self, PaxSparse};
+use super::{BLOCK, XATTR_ACL_ACCESS, XATTR_ACL_DEFAULT, XATTR_SELINUX, shown};
+
+/// Longest extended header or GNU long name in bytes. The kernel keeps at most 64 KiB per attribute
+/// and file systems far less in all.
+const META_LIMIT: u64 = 1 << 20;
+
+/// Longest symlink target in bytes; the kernel's `PATH_MAX`.
+const TARGET_LIMIT: usize = 4096;
+
+/// Bytes decompressed ahead.
+const BUFFER: usize = 128 * 1024;
+
+/// Why an archive cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// The bytes could not be read or decompressed.
+    #[error("reading the archive {at}")]
+    Read {
+        /// Where: the member being read.
+        at: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The archive ends too early.
+    #[error("the archive is cut short {at}")]
+    Truncated {
+        /// Where: the member being read.
+        at: String,
+    },
+    /// The bytes are not a tar header.
+    #[error("no tar header {at}: {reason}")]
+    NotATar {
+        /// Where: the member before.
+        at: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A member whose path leads out of the archive or fits no file system.
+    #[error("archive member {0}")]
+    UnsafePath(UnsafePath),
+    /// A member that is wrong in itself or of a kind that no seed carries.
+    #[error("archive member \"{member}\" {reason}")]
+    Member {
+        /// The member's path as found, escaped and shortened.
+        member: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// Reads members one after the other.
+pub struct ArchiveReader<R> {
+    input: R,
+    names: Names,
+    /// Bytes of the current member's content not yet read.
+    content: u64,
+    /// Bytes of padding after it.
+    padding: u64,
+    /// Bytes read from the input so far.
+    position: u64,
+    last: Option<MemberPath>,
+    ended: bool,
+}
+
+/// What extended headers say about the next member.
+#[derive(Default)]
+struct Extended {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    size: Option<u64>,
+    uid: Option<u64>,
+    gid: Option<u64>,
+    mtime: Option<Time>,
+    xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    selinux: Option<Vec<u8>>,
+    acl_access: Option<Vec<u8>>,
+    acl_default: Option<Vec<u8>>,
+    sparse: Option<PaxSparse>,
+}
+
+impl<R: Read> ArchiveReader<BufReader<Decoded<R>>> {
+    /// Reads an archive that may be compressed.
+    ///
+    /// # Errors
+    ///
+    /// When the first bytes cannot be read.
+    pub fn decoding(input: R, names: Names) -> io::Result<Self> {
+        Ok(Self::new(
+            BufReader::with_capacity(BUFFER, Decoded::new(input)?),
+            names,
+        ))
+    }
+}
+
+impl<R: Read> ArchiveReader<R> {
+    /// Reads the (uncompressed) archive in `input`. ACLs that name users and groups are understood
+    /// by `names`.
+    pub fn new(input: R, names: Names) -> Self {
+        Self {
+            input,
+            names,
+            content: 0,
+            padding: 0,
+            position: 0,
+            last: None,
+            ended: false,
+        }
+    }
+
+    /// The next member, skipping what is left of the current one; `None` after the last.
+    ///
+    /// Memory is bounded whatever the archive says: extended headers of more than 1 MiB are refused.
+    ///
+    /// # Errors
+    ///
+    /// When the archive is malformed, cut short (the end marker is missing) or holds a member that
+    /// cannot be placed safely. The reader is of no more use then.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, ArchiveError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let rest = self.content + self.padding;
+        (self.content, self.padding) = (0, 0);
+        self.skip(rest)?;
+        let mut extended = Extended::default();
+        loop {
+            let block = self.block()?;
+            if block.iter().all(|byte| *byte == 0) {
+                return self.finish();
+            }
+            let header = Header::from_byte_slice(&block);
+            self.verify(header)?;
+            let size = self.field(header.entry_size(), "a size that is not a number")?;
+            match header.entry_type() {
+                EntryType::XHeader => {
+                    let data = self.metadata(size)?;
+                    self.extend(&mut extended, &data, header)?;
+                }
+                EntryType::XGlobalHeader => drop(self.metadata(size)?),
+                EntryType::GNULongName => extended.path = Some(c_string(self.metadata(size)?)),
+                EntryType::GNULongLink => extended.link = Some(c_string(self.metadata(size)?)),
+                // A volume label: names no file.
+                kind if kind.as_byte() == b'V' => {}
+                _ => return self.member(header, extended).map(Some),
+            }
+        }
+    }
+
+    /// The current member's content. What is not read is skipped by [`Self::next_entry`]. For a
+    /// sparse member these are the bytes of its extents, one after the other.
+    pub fn content(&mut self) -> Content<'_, R> {
+        Content { reader: self }
+    }
+
+    /// How many bytes of the input came before the current member's content.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Tells how the input compares to its end: reads what follows the end marker, so that a
+    /// compressed stream checks itself.
+    fn finish(&mut self) -> Result<Option<Entry>, ArchiveError> {
+        self.ended = true;
+        io::copy(&mut self.input, &mut io::sink()).map_err(|source| ArchiveError::Read {
+            at: "after its end marker".to_owned(),
+            source,
+        })?;
+        Ok(None)
+    }
+
+    fn member(&mut self, header: &Header, mut ext: Extended) -> Result<Entry, ArchiveError> {
+        let sparse = ext.sparse.take();
+        let raw_path = sparse
+            .as_ref()
+            .and_then(|sparse| sparse.name.clone())
+            .or(ext.path.take())
+            .unwrap_or_else(|| header.path_bytes().into_owned());
+        let path = MemberPath::parse(&raw_path).map_err(ArchiveError::UnsafePath)?;
+        self.last = Some(path.clone());
+        let wrong = |reason: &str| member(&raw_path, reason);
+        let stored = match ext.size {
+            Some(size) => size,
+            None => self.field(header.entry_size(), "a size that is not a number")?,
+        };
+        let kind = self.kind(header, &raw_path, ext.link.take())?;
+        let mut size = if kind == Kind::File { stored } else { 0 };
+        if size > i64::MAX as u64 {
+            return Err(wrong("is longer than any file can be"));
+        }
+        // Only files have content, whatever the size field of others says (POSIX ustar).
+        (self.content, self.padding) = (size, padding(size));
+        let mut extents = None;
+        if kind == Kind::File {
+            if header.entry_type() == EntryType::GNUSparse {
+                let map = self.gnu_map(header, &raw_path)?;
+                size = header
+                    .as_gnu()
+                    .and_then(|gnu| gnu.real_size().ok())
+                    .ok_or_else(|| wrong("is sparse without a size"))?;
+                extents = Some(sparse::checked(map, size, stored).map_err(wrong)?);
+            } else if let Some(sparse) = sparse
+                && let Some(real) = sparse.size
+            {
+                let map = if sparse.map_in_data {
+                    self.map_in_data(&raw_path)?
+                } else {
+                    sparse.map.ok_or_else(|| wrong(sparse::BAD_MAP))?
+                };
+                size = real;
+                extents = Some(sparse::checked(map, size, self.content).map_err(wrong)?);
+            }
+        }
+        let id = |value: Option<u64>, field: io::Result<u64>| {
+            let value = match value {
+                Some(value) => value,
+                None => field.map_err(|_| wrong("has an owner that is not a number"))?,
+            };
+            u32::try_from(value).map_err(|_| wrong("has an owner above 2^32"))
+        };
+        let xattrs = self
+            .xattrs(&mut ext, &kind)
+            .map_err(|reason| wrong(&reason))?;
+        Ok(Entry {
+            mode: header
+                .mode()
+                .map_err(|_| wrong("has a mode that is not a number"))?
+                & 0o7777,
+            uid: id(ext.uid, header.uid())?,
+            gid: id(ext.gid, header.gid())?,
+            mtime: match ext.mtime {
+                Some(time) => time,
+                None => Time {
+                    secs: header
+                        .mtime()
+                        .ok()
+                        .and_then(|secs| i64::try_from(secs).ok())
+                        .ok_or_else(|| wrong("has a time that is not a number"))?,
+                    nanos: 0,
+                },
+            },
+            path,
+            kind,
+            size,
+            extents,
+            xattrs,
+        })
+    }
+
+    fn kind(
+        &self,
+        header: &Header,
+        path: &[u8],
+        link: Option<Vec<u8>>,
+    ) -> Result<Kind, ArchiveError> {
+        let wrong = |reason: &str| member(path, reason);
+        let target = || {
+            let target = match link {
+                Some(link) => Some(link),
+                None => header.link_name_bytes().map(|name| name.into_owned()),
+            };
+            match target {
+                Some(target) if target.len() > TARGET_LIMIT => {
+                    Err(wrong("has a link target longer than 4096 bytes"))
+                }
+                Some(target) if target.contains(&0) => {
+                    Err(wrong("has a link target with a NUL byte"))
+                }
+                Some(target) if !target.is_empty() => Ok(target),
+                _ => Err(wrong("is a link without a target")),
+            }
+        };
+        let device = || match (header.device_major(), header.device_minor()) {
+            (Ok(Some(major)), Ok(Some(minor))) => Ok((major, minor)),
+            _ => Err(wrong("is a device without numbers")),
+        };
+        Ok(match header.entry_type() {
+            EntryType::Regular if path.ends_with(b"/") => Kind::Dir,
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File,
+            EntryType::Directory => Kind::Dir,
+            EntryType::Symlink => Kind::Symlink(target()?),
+            EntryType::Link => {
+                let target = MemberPath::parse(&target()?).map_err(|unsafe_path| {
+                    wrong(&format!("is a hard link whose target {unsafe_path}"))
+                })?;
+                Kind::Hardlink(target)
+            }
+            EntryType::Fifo => Kind::Fifo,
+            EntryType::Char => device().map(|(major, minor)| Kind::Char { major, minor })?,
+            EntryType::Block => device().map(|(major, minor)| Kind::Block { major, minor })?,
+            other => {
+                let letter = (other.as_byte() as char).escape_default();
+                return Err(wrong(&format!("is of the unknown type '{letter}'")));
+            }
+        })
+    }
+
+    /// Extended attributes in the kernel's form. A binary attribute outranks the text that GNU tar
+    /// writes beside it: it needs no names.
+    fn xattrs(
+        &self,
+        ext: &mut Extended,
+        kind: &Kind,
+    ) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, String> {
+        let mut xattrs = std::mem::take(&mut ext.xattrs);
+        if let Some(mut label) = ext.selinux.take()
+            && !xattrs.contains_key(XATTR_SELINUX)
+        {
+            if label.last() != Some(&0) {
+                label.push(0);
+            }
+            xattrs.insert(XATTR_SELINUX.to_vec(), label);
+        }
+        let acls = [
+            (XATTR_ACL_ACCESS, &ext.acl_access),
+            (XATTR_ACL_DEFAULT, &ext.acl_default),
+        ];
+        for (name, text) in acls {
+            let Some(text) = text else { continue };
+            if xattrs.contains_key(name) || (name == XATTR_ACL_DEFAULT && *kind != Kind::Dir) {
+                continue;
+            }
+            let binary = acl::to_binary(text, &self.names)
+                .map_err(|reason| format!("has an ACL that cannot be read: {reason}"))?;
+            // Three entries say no more than the mode does; the kernel keeps no such attribute.
+            let least = if name == XATTR_ACL_DEFAULT { 1 } else { 4 };
+            if binary.len() >= 4 + least * 8 {
+                xattrs.insert(name.to_vec(), binary);
+            }
+        }
+        Ok(xattrs)
+    }
+
+    fn extend(&self, ext: &mut Extended, data: &[u8], header: &Header) -> Result<(), ArchiveError> {
+        let wrong = |reason: &str| member(&header.path_bytes(), reason);
+        for record in Records(data) {
+            let (key, value) = record.ok_or_else(|| wrong("has a malformed extended header"))?;
+            let number =
+                || pax::number(value).ok_or_else(|| wrong("has an extended header without number"));
+            match key {
+                b"path" => ext.path = Some(value.to_vec()),
+                b"linkpath" => ext.link = Some(value.to_vec()),
+                b"size" => ext.size = Some(number()?),
+                b"uid" => ext.uid = Some(number()?),
+                b"gid" => ext.gid = Some(number()?),
+                b"mtime" => {
+                    ext.mtime = Some(time(value).ok_or_else(|| wrong("has a malformed time"))?);
+                }
+                b"RHT.security.selinux" => ext.selinux = Some(value.to_vec()),
+                b"SCHILY.acl.access" => ext.acl_access = Some(value.to_vec()),
+                b"SCHILY.acl.default" => ext.acl_default = Some(value.to_vec()),
+                _ => {
+                    if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                        ext.xattrs.insert(pax::decode_xattr(name), value.to_vec());
+                    } else if let Some(name) = key.strip_prefix(b"GNU.sparse.") {
+                        let sparse = ext.sparse.get_or_insert_default();
+                        sparse.take(name, value).map_err(wrong)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn gnu_map(&mut self, header: &Header, path: &[u8]) -> Result<Vec<Extent>, ArchiveError> {
+        let wrong = |reason: &str| member(path, reason);
+        let gnu = header
+            .as_gnu()
+            .ok_or_else(|| wrong("is sparse in no GNU archive"))?;
+        let (mut map, mut more) = sparse::gnu(gnu).map_err(wrong)?;
+        while more {
+            more = sparse::gnu_continued(&self.block()?, &mut map).map_err(wrong)?;
+        }
+        Ok(map)
+    }
+
+    /// The map of sparse format 1.0: decimal numbers, one per line, padded to a block.
+    fn map_in_data(&mut self, path: &[u8]) -> Result<Vec<Extent>, ArchiveError> {
+        let wrong = || member(path, sparse::BAD_MAP);
+        let (mut numbers, mut wanted) = (Vec::new(), None);
+        let mut digits = Vec::new();
+        while wanted.is_none_or(|wanted| numbers.len() < wanted) {
+            if self.content < BLOCK as u64 {
+                return Err(wrong());
+            }
+            let block = self.block()?;
+            self.content -= BLOCK as u64;
+            for byte in block {
+                if wanted.is_some_and(|wanted| numbers.len() == wanted) {
+                    break;
+                }
+                if byte != b'\n' {
+                    digits.push(byte);
+                    continue;
+                }
+                let number = pax::number(&digits).ok_or_else(wrong)?;
+                digits.clear();
+                match wanted {
+                    Some(_) => numbers.push(number),
+                    None => {
+                        let count = usize::try_from(number).map_err(|_| wrong())?;
+                        if count > sparse::EXTENT_LIMIT {
+                            return Err(wrong());
+                        }
+                        wanted = Some(2 * count);
+                    }
+                }
+            }
+            if digits.len() > 20 {
+                return Err(wrong());
+            }
+        }
+        Ok(numbers
+            .chunks_exact(2)
+            .map(|pair| Extent {
+                offset: pair[0],
+                len: pair[1],
+            })
+            .collect())
+    }
+
+    fn verify(&self, header: &Header) -> Result<(), ArchiveError> {
+        let wrong = |reason| ArchiveError::NotATar {
+            at: self.at(),
+            reason,
+        };
+        let stated = header
+            .cksum()
+            .map_err(|_| wrong("its checksum is not a number"))?;
+        let bytes = header.as_bytes();
+        let sum = bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>()
+            - bytes[148..156]
+                .iter()
+                .map(|byte| u32::from(*byte))
+                .sum::<u32>()
+            + 8 * u32::from(b' ');
+        if stated == sum {
+            Ok(())
+        } else {
+            Err(wrong("its checksum is wrong"))
+        }
+    }
+
+    fn field(&self, value: io::Result<u64>, reason: &'static str) -> Result<u64, ArchiveError> {
+        // Beyond what any file holds, sums of sizes would overflow.
+        match value {
+            Ok(value) if value <= i64::MAX as u64 => Ok(value),
+            _ => Err(ArchiveError::NotATar {
+                at: self.at(),
+                reason,
+            }),
+        }
+    }
+
+    /// The whole content of an extended header.
+    fn metadata(&mut self, size: u64) -> Result<Vec<u8>, ArchiveError> {
+        if size > META_LIMIT {
+            return Err(ArchiveError::NotATar {
+                at: self.at(),
+                reason: "an extended header is longer than 1 MiB",
+            });
+        }
+        let mut data = vec![0; (size + padding(size)) as usize];
+        self.fill(&mut data)?;
+        data.truncate(size as usize);
+        Ok(data)
+    }
+
+    fn block(&mut self) -> Result<[u8; BLOCK], ArchiveError> {
+        let mut block = [0; BLOCK];
+        self.fill(&mut block)?;
+        Ok(block)
+    }
+
+    fn fill(&mut self, buf: &mut [u8]) -> Result<(), ArchiveError> {
+        match self.input.read_exact(buf) {
+            Ok(()) => {
+                self.position += buf.len() as u64;
+                Ok(())
+            }
+            Err(source) => Err(self.failed(source)),
+        }
+    }
+
+    fn skip(&mut self, len: u64) -> Result<(), ArchiveError> {
+        match io::copy(&mut self.input.by_ref().take(len), &mut io::sink()) {
+            Ok(skipped) if skipped == len => {
+                self.position += len;
+                Ok(())
+            }
+            Ok(_) => Err(ArchiveError::Truncated { at: self.at() }),
+            Err(source) => Err(self.failed(source)),
+        }
+    }
+
+    fn failed(&self, source: io::Error) -> ArchiveError {
+        match source.kind() {
+            io::ErrorKind::UnexpectedEof => ArchiveError::Truncated { at: self.at() },
+            _ => ArchiveError::Read {
+                at: self.at(),
+                source,
+            },
+        }
+    }
+
+    fn at(&self) -> String {
+        match &self.last {
+            Some(path) => format!("after member \"{path}\""),
+            None => "at its start".to_owned(),
+        }
+    }
+}
+
+/// The content of a member; ends where the member ends.
+pub struct Content<'a, R> {
+    reader: &'a mut ArchiveReader<R>,
+}
+
+impl<R: Read> Read for Content<'_, R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let reader = &mut *self.reader;
+        let want = buf
+            .len()
+            .min(usize::try_from(reader.content).unwrap_or(usize::MAX));
+        if want == 0 {
+            return Ok(0);
+        }
+        let got = reader.input.read(&mut buf[..want])?;
+        if got == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the archive ends inside this member",
+            ));
+        }
+        reader.content -= got as u64;
+        reader.position += got as u64;
+        Ok(got)
+    }
+}
+
+fn member(path: &[u8], reason: &str) -> ArchiveError {
+    ArchiveError::Member {
+        member: shown(path),
+        reason: reason.to_owned(),
+    }
+}
+
+/// Bytes to the next block.
+fn padding(size: u64) -> u64 {
+    size.wrapping_neg() % BLOCK as u64
+}
+
+/// GNU long names end with a NUL.
+fn c_string(mut data: Vec<u8>) -> Vec<u8> {
+    if data.last() == Some(&0) {
+        data.pop();
+    }
+    data
+}
+
+/// A PAX time: seconds with an optional sign and fraction. Digits beyond nanoseconds are dropped.
+fn time(value: &[u8]) -> Option<Time> {
+    let (negative, value) = match value.strip_prefix(b"-") {
+        Some(value) => (true, value),
+        None => (false, value),
+    };
+    let mut parts = value.splitn(2, |byte| *byte == b'.');
+    let secs = i64::try_from(pax::number(parts.next()?)?).ok()?;
+    let mut nanos = 0;
+    if let Some(fraction) = parts.next() {
+        let mut digits = fraction.to_vec();
+        digits.resize(9.max(fraction.len()), b'0');
+        nanos = u32::try_from(pax::number(digits.get(..9)?)?).ok()?;
+    }
+    Some(match (negative, nanos) {
+        (false, _) => Time { secs, nanos },
+        (true, 0) => Time { secs: -secs, nanos },
+        (true, _) => Time {
+            secs: -secs - 1,
+            nanos: 1_000_000_000 - nanos,
+        },
+    })
+}

@@ -1,0 +1,25 @@
+//! The seed image format, version 4: read it as a stream, write it (contract S 1).
+//!
+//! | Module | Knows |
+//! |---|---|
+//! | [`registry`], [`auth`], [`trust`] | an image in a registry |
+//! | [`pin`] | what an image is once its digests are known |
+//! | [`layout`], [`spool`] | an image on disk |
+//! | [`reader`], [`writer`] | the files of a seed |
+//! | [`archive`], [`extract`] | tar with all metadata, written and read |
+//!
+//! There is no ostree and no Kubernetes here: what the parts of a seed are for is the callers'
+//! business.
+
+pub mod archive;
+pub mod auth;
+pub mod extract;
+pub mod layout;
+pub mod pin;
+pub mod reader;
+pub mod registry;
+pub mod spool;
+pub mod trust;
+pub mod watch;
+pub mod writer;
+mod xattr;

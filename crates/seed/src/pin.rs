@@ -1,0 +1,250 @@
+//! A seed image pinned by digest.
+
+use std::collections::BTreeMap;
+
+use api::seed_info::SeedClusterInfo;
+use api::{Digest, ImageRef};
+use serde::{Deserialize, Serialize};
+
+/// One blob of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blob {
+    /// Digest of the blob as stored, compressed.
+    pub digest: Digest,
+    /// Bytes as stored.
+    pub size: u64,
+    /// Media type from the manifest.
+    pub media_type: String,
+}
+
+/// What a reference named when it was resolved. Everything that is read afterwards is checked
+/// against these digests, so a tag that moves changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeedPin {
+    /// The reference as the user gave it.
+    pub reference: ImageRef,
+    /// Digest of the image's own manifest, also when the reference named an index.
+    pub digest: Digest,
+    /// Labels of the image configuration.
+    pub labels: BTreeMap<String, String>,
+    /// The file system layers, lowest first; never empty.
+    pub layers: Vec<Blob>,
+    /// The image configuration.
+    pub config: Blob,
+}
+
+impl SeedPin {
+    /// The seed format's version as its label has it; only [`api::seed_format::VERSION`] is known.
+    pub fn format_version(&self) -> Option<&str> {
+        self.labels
+            .get(api::label::SEED_FORMAT_VERSION)
+            .map(String::as_str)
+    }
+
+    /// The seed info in the label; `None` when there is no label (contract C 3.3 row 3).
+    ///
+    /// # Errors
+    ///
+    /// When the label does not parse.
+    pub fn seed_info(&self) -> Result<Option<SeedClusterInfo>, serde_json::Error> {
+        let label = self.labels.get(api::label::SEED_CLUSTER_INFO);
+        label.map(|label| serde_json::from_str(label)).transpose()
+    }
+
+    /// Bytes of all layers as stored.
+    pub fn size(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.size).sum()
+    }
+}
+
+/// Why a manifest or image configuration cannot be a seed's.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// It does not parse.
+    #[error("the image {document} is malformed")]
+    Malformed {
+        /// Manifest or configuration.
+        document: &'static str,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// It says something that no seed says.
+    #[error("{0}")]
+    NotASeed(String),
+}
+
+/// The parts of an image manifest that are read (OCI image spec; Docker schema 2 is the same here).
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest {
+    schema_version: u32,
+    config: Descriptor,
+    #[serde(default)]
+    layers: Vec<Descriptor>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor {
+    media_type: String,
+    digest: String,
+    size: i64,
+}
+
+/// The parts of an image configuration that are read.
+#[derive(Deserialize)]
+struct Config {
+    config: Option<ConfigLabels>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ConfigLabels {
+    labels: Option<BTreeMap<String, String>>,
+}
+
+/// The configuration and layers that an image manifest names.
+///
+/// # Errors
+///
+/// When it is not an image manifest of schema 2 with at least one layer and SHA-256 digests.
+pub(crate) fn parse_manifest(bytes: &[u8]) -> Result<(Blob, Vec<Blob>), ImageError> {
+    let manifest: Manifest =
+        serde_json::from_slice(bytes).map_err(|source| ImageError::Malformed {
+            document: "manifest",
+            source,
+        })?;
+    if manifest.schema_version != 2 {
+        let version = manifest.schema_version;
+        return Err(ImageError::NotASeed(format!(
+            "the image manifest has schema version {version}, not 2"
+        )));
+    }
+    let config = blob(manifest.config)?;
+    let layers: Vec<_> = manifest
+        .layers
+        .into_iter()
+        .map(blob)
+        .collect::<Result<_, _>>()?;
+    if layers.is_empty() {
+        return Err(ImageError::NotASeed("the image has no layers".to_owned()));
+    }
+    if let Some(layer) = layers.iter().find(|layer| !is_tar(&layer.media_type)) {
+        let kind: String = layer.media_type.escape_debug().take(100).collect();
+        return Err(ImageError::NotASeed(format!(
+            "the image has a layer of type \"{kind}\""
+        )));
+    }
+    Ok((config, layers))
+}
+
+fn is_tar(media_type: &str) -> bool {
+    media_type.starts_with("application/vnd.oci.image.layer.v1.tar")
+        || media_type.starts_with("application/vnd.docker.image.rootfs.diff.tar")
+}
+
+fn blob(descriptor: Descriptor) -> Result<Blob, ImageError> {
+    let digest = descriptor
+        .digest
+        .parse()
+        .map_err(|error: api::digest::InvalidDigest| {
+            ImageError::NotASeed(format!("the image manifest is malformed: {error}"))
+        })?;
+    let size = u64::try_from(descriptor.size).map_err(|_| {
+        ImageError::NotASeed(format!("the image manifest gives {digest} a negative size"))
+    })?;
+    Ok(Blob {
+        digest,
+        size,
+        media_type: descriptor.media_type,
+    })
+}
+
+/// The labels in an image configuration.
+///
+/// # Errors
+///
+/// When it does not parse.
+pub(crate) fn parse_labels(bytes: &[u8]) -> Result<BTreeMap<String, String>, ImageError> {
+    let config: Config = serde_json::from_slice(bytes).map_err(|source| ImageError::Malformed {
+        document: "configuration",
+        source,
+    })?;
+    Ok(config
+        .config
+        .and_then(|config| config.labels)
+        .unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn manifests() {
+        fn check(layers: &str, expect: Result<usize, &str>) {
+            let digest = format!("sha256:{}", "ab".repeat(32));
+            let layers = layers.replace("DIGEST", &digest);
+            let manifest = format!(
+                r#"{{"schemaVersion":2,"unknown":1,"layers":{layers},
+                "config":{{"mediaType":"application/json","digest":"{digest}","size":2}}}}"#
+            );
+            match (parse_manifest(manifest.as_bytes()), expect) {
+                (Ok((_, layers)), Ok(count)) => assert_eq!(layers.len(), count),
+                (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+                (got, _) => panic!("{got:?}"),
+            }
+        }
+        let tar = "application/vnd.oci.image.layer.v1.tar";
+        let docker = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+        let layer = |kind: &str, digest: &str, size: &str| {
+            format!(r#"{{"mediaType":"{kind}","digest":"{digest}","size":{size}}}"#)
+        };
+        let (plain, gzip) = (layer(tar, "DIGEST", "1"), layer(docker, "DIGEST", "1"));
+        check(&format!("[{plain},{gzip}]"), Ok(2));
+        check("[]", Err("no layers"));
+        check(
+            &format!("[{}]", layer("text/plain", "DIGEST", "1")),
+            Err("\"text/plain\""),
+        );
+        check(
+            &format!("[{}]", layer(tar, "sha256:../x", "1")),
+            Err("not a digest"),
+        );
+        check(
+            &format!("[{}]", layer(tar, "DIGEST", "-1")),
+            Err("negative"),
+        );
+        check(
+            &format!("[{}]", layer(tar, "DIGEST", "\"x\"")),
+            Err("malformed"),
+        );
+        assert!(
+            parse_manifest(
+                br#"{"schemaVersion":1,"config":{"mediaType":"","digest":"","size":0}}"#
+            )
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn labels() {
+        fn check(config: &str, expect: &[(&str, &str)]) {
+            let labels = parse_labels(config.as_bytes()).unwrap();
+            let got: Vec<_> = labels
+                .iter()
+                .map(|(k, v)| (k.as_str(), v.as_str()))
+                .collect();
+            assert_eq!(got, expect);
+        }
+        check(
+            r#"{"config":{"Labels":{"b":"2","a":"1"}},"os":"linux"}"#,
+            &[("a", "1"), ("b", "2")],
+        );
+        check(r#"{"config":{"Labels":null}}"#, &[]);
+        check(r#"{"config":{}}"#, &[]);
+        check("{}", &[]);
+        parse_labels(b"[").unwrap_err();
+    }
+}

@@ -1,0 +1,261 @@
+//! One image in a registry: resolve it, fetch its blobs, push it.
+
+mod error;
+mod fetch;
+mod push;
+
+use std::time::Duration;
+
+use api::{Digest, ImageRef};
+use futures::FutureExt as _;
+use oci_client::client::{Client, ClientConfig, ClientProtocol};
+use oci_client::manifest::{
+    IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE,
+    OCI_IMAGE_MEDIA_TYPE,
+};
+use oci_client::secrets::RegistryAuth;
+use oci_client::{Reference, RegistryOperation};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+pub use error::RegistryError;
+use error::classify;
+pub(crate) use fetch::Begun;
+pub use fetch::BlobSink;
+
+use crate::auth::AuthFile;
+use crate::pin::{Blob, ImageError, SeedPin, parse_labels, parse_manifest};
+use crate::trust::Trust;
+use crate::watch::Watch;
+
+/// How long a connection may take to come up.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long an open transfer may stay silent.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often a silent transfer looks at the stop request.
+const STOP_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Longest manifest or image configuration in bytes; registries allow 4 MiB for manifests.
+const DOCUMENT_LIMIT: u64 = 4 << 20;
+
+/// An image in its registry.
+///
+/// Proxies come from the environment (`HTTPS_PROXY`, `NO_PROXY`). Needs a tokio runtime with I/O
+/// and time.
+pub struct Registry {
+    image: ImageRef,
+    reference: Reference,
+    client: Client,
+    auth: RegistryAuth,
+}
+
+/// What a reference named: the pin and the documents that its digests are of.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// The digests.
+    pub pin: SeedPin,
+    /// The image manifest as the registry has it.
+    pub manifest: Vec<u8>,
+    /// The image configuration as the registry has it.
+    pub config: Vec<u8>,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    manifests: Vec<IndexEntry>,
+}
+
+#[derive(Deserialize)]
+struct IndexEntry {
+    digest: String,
+    platform: Option<Platform>,
+}
+
+#[derive(Deserialize)]
+struct Platform {
+    os: String,
+    architecture: String,
+}
+
+impl Registry {
+    /// Prepares access to `image` with the credentials that `auth` has for its repository. Nothing
+    /// is sent yet.
+    ///
+    /// # Errors
+    ///
+    /// When the reference does not parse, a certificate in `trust` is malformed, or the system has
+    /// no certificates at all.
+    pub fn new(image: &ImageRef, auth: &AuthFile, trust: &Trust) -> Result<Self, RegistryError> {
+        let reference: Reference =
+            image
+                .as_str()
+                .parse()
+                .map_err(|error| RegistryError::InvalidReference {
+                    image: image.clone(),
+                    source: Box::new(error),
+                })?;
+        let config = |extra_root_certificates| ClientConfig {
+            protocol: ClientProtocol::Https,
+            use_monolithic_push: true,
+            extra_root_certificates,
+            connect_timeout: Some(CONNECT_TIMEOUT),
+            read_timeout: Some(READ_TIMEOUT),
+            user_agent: concat!("lifecycle-agent/", env!("CARGO_PKG_VERSION")),
+            ..ClientConfig::default()
+        };
+        let setup = |error| RegistryError::Setup {
+            image: image.clone(),
+            source: Box::new(error),
+        };
+        let mut client = Client::try_from(config(Vec::new())).map_err(setup)?;
+        let certificates = trust.certificates();
+        if !certificates.is_empty() {
+            // Only now: without system certificates the library would panic on its way here.
+            client = Client::try_from(config(certificates)).map_err(setup)?;
+        }
+        let auth = match auth.find(reference.registry(), reference.repository()) {
+            Some(found) => RegistryAuth::Basic(found.username.clone(), found.password.clone()),
+            None => RegistryAuth::Anonymous,
+        };
+        Ok(Self {
+            image: image.clone(),
+            reference,
+            client,
+            auth,
+        })
+    }
+
+    /// The image.
+    pub fn image(&self) -> &ImageRef {
+        &self.image
+    }
+
+    /// Resolves the reference to digests and reads the labels. Of an image index, the entry for
+    /// Linux on this machine's architecture is taken.
+    ///
+    /// # Errors
+    ///
+    /// See [`RegistryError`]; the image's kind is judged here, its labels are the caller's to check.
+    pub async fn resolve(&self, watch: &mut dyn Watch) -> Result<Resolved, RegistryError> {
+        self.until_stopped(watch, self.resolve_unwatched()).await?
+    }
+
+    async fn resolve_unwatched(&self) -> Result<Resolved, RegistryError> {
+        self.authenticate(RegistryOperation::Pull).await?;
+        let mut manifest = self.manifest(&self.reference).await?;
+        if let Ok(index) = serde_json::from_slice::<Index>(&manifest) {
+            let digest = self.choose(index)?;
+            manifest = self
+                .manifest(&self.reference.clone_with_digest(digest))
+                .await?;
+        }
+        let (config, layers) = parse_manifest(&manifest).map_err(|error| self.no_seed(error))?;
+        let bytes = self.small_blob(&config).await?;
+        let labels = parse_labels(&bytes).map_err(|error| self.no_seed(error))?;
+        let digest = Digest::from_sha256(&Sha256::digest(&manifest).into());
+        let pin = SeedPin {
+            reference: self.image.clone(),
+            digest,
+            labels,
+            layers,
+            config,
+        };
+        Ok(Resolved {
+            pin,
+            manifest,
+            config: bytes,
+        })
+    }
+
+    /// Gets a token where the registry wants one, so that a failure to get it is seen for what it is.
+    async fn authenticate(&self, operation: RegistryOperation) -> Result<(), RegistryError> {
+        self.client
+            .auth(&self.reference, &self.auth, operation)
+            .await
+            .map(drop)
+            .map_err(|error| classify(&self.image, error))
+    }
+
+    async fn manifest(&self, reference: &Reference) -> Result<Vec<u8>, RegistryError> {
+        let accepted = [
+            OCI_IMAGE_MEDIA_TYPE,
+            IMAGE_MANIFEST_MEDIA_TYPE,
+            OCI_IMAGE_INDEX_MEDIA_TYPE,
+            IMAGE_MANIFEST_LIST_MEDIA_TYPE,
+        ];
+        let (bytes, _) = self
+            .client
+            .pull_manifest_raw(reference, &self.auth, &accepted)
+            .await
+            .map_err(|error| classify(&self.image, error))?;
+        if bytes.len() as u64 > DOCUMENT_LIMIT {
+            let text = "the image manifest is longer than 4 MiB".to_owned();
+            return Err(self.no_seed(ImageError::NotASeed(text)));
+        }
+        Ok(bytes.to_vec())
+    }
+
+    fn choose(&self, index: Index) -> Result<String, RegistryError> {
+        let wanted = architecture();
+        let fits = |entry: &&IndexEntry| {
+            entry
+                .platform
+                .as_ref()
+                .is_some_and(|platform| platform.os == "linux" && platform.architecture == wanted)
+        };
+        match index.manifests.iter().find(fits) {
+            Some(entry) => Ok(entry.digest.clone()),
+            None => Err(self.no_seed(ImageError::NotASeed(format!(
+                "the image index has no entry for linux on {wanted}"
+            )))),
+        }
+    }
+
+    async fn small_blob(&self, blob: &Blob) -> Result<Vec<u8>, RegistryError> {
+        if blob.size > DOCUMENT_LIMIT {
+            let text = "the image configuration is longer than 4 MiB".to_owned();
+            return Err(self.no_seed(ImageError::NotASeed(text)));
+        }
+        let mut bytes = Vec::new();
+        self.fetch(blob, &mut bytes, &mut ()).await?;
+        Ok(bytes)
+    }
+
+    fn no_seed(&self, source: ImageError) -> RegistryError {
+        RegistryError::NotASeed {
+            image: self.image.clone(),
+            source,
+        }
+    }
+
+    /// Runs a request, looking at the stop request while it waits.
+    async fn until_stopped<T>(
+        &self,
+        watch: &mut dyn Watch,
+        request: impl Future<Output = T>,
+    ) -> Result<T, RegistryError> {
+        let mut request = Box::pin(request.fuse());
+        loop {
+            if watch.stop_requested() {
+                return Err(RegistryError::Stopped {
+                    image: self.image.clone(),
+                });
+            }
+            if let Ok(output) = tokio::time::timeout(STOP_INTERVAL, &mut request).await {
+                return Ok(output);
+            }
+        }
+    }
+}
+
+/// This machine's architecture as Go and OCI call it.
+pub(crate) fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "powerpc64" => "ppc64le",
+        other => other,
+    }
+}
