@@ -17,7 +17,7 @@ pub use agent::{Agent, Pass};
 pub use error::{PortError, PortResult};
 pub use first_boot::{FirstBoot, first_boot};
 pub use journal_files::{JournalFiles, RUNS};
-pub use latest::{LatestRun, describe};
+pub use latest::{Amount, LatestRun, Place, describe};
 pub use observe::observe;
 pub use planner::ErrorKind;
 pub use restart::{Restored, restore_saved};

@@ -1,0 +1,305 @@
+//! `controller`: passes on one thread, runs on another, the watch on a third.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::Scope;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use api::ImageBasedUpgrade;
+use cluster::{Connection, Sighting};
+use engine::StopToken;
+use node::ports::{Cluster, Published};
+use node::{Agent, ErrorKind, PortError, PortResult, Restored};
+use planner::{Plan, PlanName};
+
+use crate::background::Background;
+use crate::cli::{ApiServer, PROGRAM};
+use crate::node_ports::NodePorts;
+use crate::telling::{Telling, lost_worker};
+use crate::{deletion, node_ports};
+
+/// Wait before asking again what failed in passing.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Why the pass thread looks again.
+enum Nudge {
+    /// The object as the watch saw it; `None` = there is none.
+    Seen(Option<Box<ImageBasedUpgrade>>),
+    /// The run tells something, or has ended.
+    Run,
+    /// The process shall end.
+    End,
+}
+
+/// Runs until the process is told to end.
+pub fn run(api: &ApiServer) -> Result<()> {
+    let instance = host::Instance::acquire().context("becoming this node's only agent")?;
+    let background = Background::start()?;
+    let (sender, nudges) = channel();
+    listen_for_end(&background, sender.clone());
+    let (ports, connection) = loop {
+        match NodePorts::open(api, &background) {
+            Ok(opened) => break opened,
+            Err(error) if error.kind() == ErrorKind::Transient => {
+                tracing::info!(
+                    reason = engine::error_chain(&error),
+                    "waiting for the way to the API server"
+                );
+                if ended_within(&nudges, RETRY * 2) {
+                    return Ok(());
+                }
+            }
+            Err(error) => return Err(error).context("reaching the API server"),
+        }
+    };
+    follow(&background, connection, sender.clone());
+    let agent = Agent::new(ports.ports(), PROGRAM);
+    std::thread::scope(|scope| {
+        let mut passes = Passes {
+            scope,
+            agent: &agent,
+            cluster: ports.cluster(),
+            sender,
+            live: None,
+        };
+        passes.run(&nudges);
+        // The run under way stops at its next chunk; what it has done is in its journal.
+        agent.latest().stop();
+    });
+    drop(instance);
+    Ok(())
+}
+
+/// Whether the end was asked for meanwhile.
+fn ended_within(nudges: &Receiver<Nudge>, wait: Duration) -> bool {
+    matches!(
+        nudges.recv_timeout(wait),
+        Ok(Nudge::End) | Err(RecvTimeoutError::Disconnected)
+    )
+}
+
+fn listen_for_end(background: &Background, sender: Sender<Nudge>) {
+    background.handle().spawn(async move {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (Ok(mut term), Ok(mut interrupt)) = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+        ) else {
+            tracing::warn!("cannot listen for signals: the agent ends only when it is killed");
+            return;
+        };
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        // The receiver lives as long as anything does.
+        drop(sender.send(Nudge::End));
+    });
+}
+
+fn follow(background: &Background, connection: Connection, sender: Sender<Nudge>) {
+    background.handle().spawn(async move {
+        let mut sightings = cluster::watch(connection);
+        while let Some(sighting) = sightings.recv().await {
+            match sighting {
+                Sighting::Upgrade(ibu) => drop(sender.send(Nudge::Seen(ibu))),
+                Sighting::Unreachable { reason, .. } => {
+                    tracing::warn!(
+                        reason,
+                        "the API server cannot be reached; what is under way goes on"
+                    );
+                }
+            }
+        }
+    });
+}
+
+struct Passes<'scope, 'env> {
+    scope: &'scope Scope<'scope, 'env>,
+    agent: &'scope Agent<'env>,
+    cluster: &'scope dyn Cluster,
+    sender: Sender<Nudge>,
+    /// The object as last seen.
+    live: Option<Box<ImageBasedUpgrade>>,
+}
+
+impl<'scope> Passes<'scope, '_> {
+    fn run(&mut self, nudges: &Receiver<Nudge>) {
+        while let Err(error) = self.restore() {
+            tracing::warn!(
+                error = engine::error_chain(&error),
+                "restoring the saved upgrade object failed, trying again"
+            );
+            if ended_within(nudges, RETRY) {
+                return;
+            }
+        }
+        let mut wait = Some(Duration::ZERO);
+        loop {
+            match next(nudges, wait) {
+                Err(()) => return,
+                Ok(None) => {}
+                Ok(Some(Nudge::Seen(seen))) => self.see(seen),
+                Ok(Some(Nudge::Run)) => {}
+                Ok(Some(Nudge::End)) => return,
+            }
+            wait = self.pass();
+        }
+    }
+
+    fn restore(&self) -> PortResult<()> {
+        match node::restore_saved(self.agent.ports())? {
+            Restored::Nothing => {}
+            Restored::Restored => tracing::info!("restored the saved upgrade object"),
+            Restored::Ignored => {
+                tracing::info!("the saved upgrade object speaks of a return that has not happened")
+            }
+            Restored::Quarantined(why) => tracing::warn!(why, "put the saved upgrade object aside"),
+        }
+        Ok(())
+    }
+
+    fn see(&mut self, seen: Option<Box<ImageBasedUpgrade>>) {
+        if seen.is_some() {
+            self.live = seen;
+            return;
+        }
+        let deleted = self.live.take();
+        let made = match deleted
+            .as_deref()
+            .filter(|deleted| deletion::must_come_back(deleted))
+        {
+            Some(deleted) => {
+                tracing::warn!(
+                    "the upgrade object was deleted in the middle of an upgrade: bringing it back"
+                );
+                self.cluster.restore_upgrade(deleted)
+            }
+            None => self.cluster.ensure_upgrade(),
+        };
+        if let Err(error) = made {
+            tracing::warn!(
+                error = engine::error_chain(&error),
+                "making the upgrade object failed, trying again"
+            );
+            self.live = deleted;
+            let sender = self.sender.clone();
+            std::thread::spawn(move || {
+                std::thread::sleep(RETRY);
+                drop(sender.send(Nudge::Seen(None)));
+            });
+        }
+    }
+
+    /// One pass; how long until the next one, if nothing happens before.
+    fn pass(&mut self) -> Option<Duration> {
+        let live = self.live.as_deref()?;
+        let pass = match self.agent.pass(live) {
+            Ok(pass) => pass,
+            Err(error) => {
+                tracing::warn!(
+                    error = engine::error_chain(&error),
+                    "looking at the node failed, trying again"
+                );
+                return Some(RETRY);
+            }
+        };
+        tracing::debug!(state = %pass.decision.state, act = ?pass.decision.act, "pass");
+        if let Some(status) = &pass.publish {
+            return match self.cluster.publish(live, status) {
+                // The watch brings the object with it, or with what somebody else wrote.
+                Ok(Published::Stored) => {
+                    tracing::info!(state = %pass.decision.state, message = pass.decision.said.message, "status");
+                    None
+                }
+                Ok(Published::Conflict) => Some(RETRY),
+                Err(error) => {
+                    tracing::warn!(
+                        error = engine::error_chain(&error),
+                        "publishing the status failed, trying again"
+                    );
+                    Some(RETRY)
+                }
+            };
+        }
+        if let Some(plan) = pass.run {
+            self.start(plan);
+        }
+        pass.look_again.map(Duration::from_secs)
+    }
+
+    /// Hands a plan to a worker of its own.
+    fn start(&self, plan: Plan) {
+        if self.agent.latest().running() {
+            return;
+        }
+        let stop = self.agent.latest().begin(plan.name);
+        let (agent, cluster, sender) = (self.agent, self.cluster, self.sender.clone());
+        self.scope.spawn(move || {
+            let name = plan.name;
+            let work = || carry_out(agent, cluster, &plan, &stop, &sender);
+            if catch_unwind(AssertUnwindSafe(work)).is_err() {
+                agent
+                    .latest()
+                    .end(&lost_worker(name.as_str()), agent.ports().clock.uptime());
+            }
+            drop(sender.send(Nudge::Run));
+        });
+    }
+}
+
+fn carry_out(
+    agent: &Agent<'_>,
+    cluster: &dyn Cluster,
+    plan: &Plan,
+    stop: &StopToken,
+    sender: &Sender<Nudge>,
+) {
+    let note = match plan.name {
+        PlanName::Pivot => Some(api::message::EVENT_REBOOT_FOR_UPGRADE),
+        PlanName::Return => Some(api::message::EVENT_REBOOT_FOR_ROLLBACK),
+        _ => None,
+    };
+    let mut telling = Telling::new(cluster, note, || drop(sender.send(Nudge::Run)));
+    let outcome = agent.carry_out(plan, stop, &mut telling);
+    tracing::debug!(?outcome, plan = plan.name.as_str(), "run ended");
+}
+
+/// The next nudge. Of several that wait only the newest sighting counts, so that a burst costs one pass.
+fn next(nudges: &Receiver<Nudge>, wait: Option<Duration>) -> Result<Option<Nudge>, ()> {
+    let first = match wait {
+        None => nudges.recv().map_err(drop)?,
+        Some(wait) => match nudges.recv_timeout(wait) {
+            Ok(nudge) => nudge,
+            Err(RecvTimeoutError::Timeout) => return Ok(None),
+            Err(RecvTimeoutError::Disconnected) => return Err(()),
+        },
+    };
+    let mut newest = first;
+    while let Ok(nudge) = nudges.try_recv() {
+        newest = match (newest, nudge) {
+            (Nudge::End, _) | (_, Nudge::End) => Nudge::End,
+            (seen @ Nudge::Seen(_), Nudge::Run) => seen,
+            (_, later) => later,
+        };
+    }
+    Ok(Some(newest))
+}
+
+/// For `post-pivot`, which needs the same patience.
+pub fn open_patiently(api: &ApiServer, background: &Background) -> Result<(NodePorts, Connection)> {
+    loop {
+        match node_ports::NodePorts::open(api, background) {
+            Ok(opened) => return Ok(opened),
+            Err(error) if error.kind() == ErrorKind::Transient => {
+                tracing::info!(
+                    reason = engine::error_chain(&error),
+                    "waiting for the way to the API server"
+                );
+                std::thread::sleep(RETRY * 2);
+            }
+            Err(error) => return Err(PortError::within(error, "reaching the API server").into()),
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! `post-pivot`: what installation-configuration.service runs on the target's first boot.
+
+use anyhow::Result;
+use engine::StopToken;
+use node::{Agent, FirstBoot};
+
+use crate::background::Background;
+use crate::cli::{ApiServer, PROGRAM};
+use crate::controller::open_patiently;
+use crate::telling::Telling;
+
+/// Gives the node its identity. Transient failures are retried here; a permanent one ends the process with status 1 and
+/// systemd starts it again.
+pub fn run(api: &ApiServer) -> Result<()> {
+    let background = Background::start()?;
+    let (ports, _connection) = open_patiently(api, &background)?;
+    let agent = Agent::new(ports.ports(), PROGRAM);
+    let mut telling = Telling::new(ports.cluster(), None, || {});
+    match node::first_boot(&agent, &StopToken::new(), &mut telling)? {
+        FirstBoot::NothingToDo => {
+            // Somebody else's boot, or the work was done before the unit was disabled.
+            tracing::info!("no configuration was handed over: nothing to do");
+            ports.ports().units.notify_ready("nothing to do")?;
+        }
+        FirstBoot::Done => tracing::info!("this node has its identity"),
+        FirstBoot::Stopped => tracing::info!("stopped"),
+    }
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! Readers of a run's events: the log, Kubernetes Events, and whoever waits to look again.
+
+use std::time::{Duration, Instant};
+
+use engine::{Event, EventSink, Outcome};
+use node::ErrorKind;
+use node::ports::Cluster;
+
+/// The status is written at most this often while a run only progresses.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// Tells every event to every reader.
+pub struct Telling<'a, N: FnMut()> {
+    cluster: &'a dyn Cluster,
+    nudge: N,
+    nudged: Option<Instant>,
+    reason: Option<&'static str>,
+}
+
+impl<'a, N: FnMut()> Telling<'a, N> {
+    /// `nudge` is called when readers of the run's view shall look; `reboot_note` is what a reboot in this plan is
+    /// announced with.
+    pub fn new(cluster: &'a dyn Cluster, reboot_note: Option<&'static str>, nudge: N) -> Self {
+        Self {
+            cluster,
+            nudge,
+            nudged: None,
+            reason: reboot_note,
+        }
+    }
+}
+
+impl<N: FnMut()> EventSink for Telling<'_, N> {
+    fn record(&mut self, event: &Event) {
+        log(event);
+        if let (Event::StepStarted { step, .. }, Some(note)) = (event, self.reason)
+            && step.name == "reboot"
+        {
+            self.cluster.announce(api::names::EVENT_REBOOT, note);
+        }
+        if self
+            .nudged
+            .is_none_or(|last| last.elapsed() >= PROGRESS_EVERY)
+        {
+            self.nudged = Some(Instant::now());
+            (self.nudge)();
+        }
+    }
+}
+
+fn log(event: &Event) {
+    match event {
+        Event::StepProgress { step, progress } => tracing::debug!(
+            step = step.name,
+            done = progress.done,
+            total = progress.total,
+            object = progress.object,
+            "progress"
+        ),
+        Event::RunStarted {
+            run, plan, steps, ..
+        } => {
+            tracing::info!(run = run.as_str(), plan, steps = steps.len(), "run started");
+        }
+        Event::RunResumed {
+            run,
+            plan,
+            done,
+            steps,
+            ..
+        } => {
+            tracing::info!(
+                run = run.as_str(),
+                plan,
+                done,
+                steps = steps.len(),
+                "run resumed"
+            );
+        }
+        Event::StepStarted { step, .. } => tracing::info!(step = step.name, "step started"),
+        Event::StepDone { step, presence, .. } => {
+            tracing::info!(step = step.name, ?presence, "step done");
+        }
+        Event::StepFailed {
+            step, kind, error, ..
+        } => {
+            tracing::warn!(step = step.name, kind, error, "step failed");
+        }
+        Event::WorldDisagreed { step, .. } => {
+            tracing::warn!(
+                step = step.name,
+                "the journal has this step as done and the node has not"
+            );
+        }
+        Event::JournalRepaired { dropped, .. } => {
+            tracing::warn!(dropped, "dropped a torn line at the end of the journal");
+        }
+        Event::JournalFailed { error, .. } => {
+            tracing::error!(error, "the journal cannot be written")
+        }
+        Event::RunCompleted { .. } => tracing::info!("run completed"),
+        Event::RunStopped { step, .. } => tracing::info!(step = step.name, "run stopped"),
+        Event::RunFailed { step, .. } => tracing::warn!(step = step.name, "run failed"),
+        Event::RunClosed {
+            run, conclusion, ..
+        } => {
+            tracing::info!(run = run.as_str(), ?conclusion, "run closed");
+        }
+        Event::Unknown => {}
+    }
+}
+
+/// A worker that panicked, as an outcome: the run is interrupted and gone on with.
+pub fn lost_worker(step: &str) -> Outcome<ErrorKind> {
+    Outcome::JournalFailed {
+        error: format!("the worker ended unexpectedly in {step}"),
+        no_space: false,
+    }
+}
