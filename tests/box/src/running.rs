@@ -1,0 +1,133 @@
+//! Reaching a guest by what the kernel says about it: for the harness, which started it, and for
+//! other processes, which find it by its name.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use testenv::Program;
+
+use crate::cluster::{BASE_DOMAIN, CLUSTER_NAME};
+
+/// The kubeconfig of a cluster administrator, below a deployment's directory.
+const KUBECONFIG: &str = "etc/kubernetes/static-pod-resources/kube-apiserver-certs/secrets/\
+                          node-kubeconfigs/lb-ext.kubeconfig";
+
+/// A guest that runs.
+#[derive(Clone, Debug)]
+pub struct Running {
+    pub(crate) leader: i32,
+    pub(crate) deployment: PathBuf,
+    pub(crate) address: Ipv4Addr,
+    /// The process that started it, when another one than this.
+    pub(crate) keeper: i32,
+}
+
+impl Running {
+    /// The guest of that name on this machine, whoever started it.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn find(name: &str) -> Result<Running> {
+        let machine = format!("--machine={name}");
+        for entry in fs::read_dir("/proc").context("reading /proc")? {
+            let path = entry.context("reading /proc")?.path();
+            // Processes come and go while we look.
+            let Ok(line) = fs::read(path.join("cmdline")) else {
+                continue;
+            };
+            let args: Vec<String> = line
+                .split(|byte| *byte == 0)
+                .map(|arg| String::from_utf8_lossy(arg).into_owned())
+                .collect();
+            if args[0] != "systemd-nspawn" || !args.contains(&machine) {
+                continue;
+            }
+            if let Some(running) = Running::of_nspawn(&path, &args) {
+                return Ok(running);
+            }
+        }
+        anyhow::bail!("no running node {name}")
+    }
+
+    fn of_nspawn(proc_dir: &Path, args: &[String]) -> Option<Running> {
+        let value = |option: &str| args.iter().find_map(|arg| arg.strip_prefix(option));
+        let children = fs::read_to_string(
+            proc_dir
+                .join("task")
+                .join(proc_dir.file_name()?)
+                .join("children"),
+        )
+        .ok()?;
+        let leader = children.split_whitespace().find_map(|pid| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let ids = status
+                .lines()
+                .find_map(|line| line.strip_prefix("NSpid:"))?;
+            // Process 1 of a namespace of its own.
+            (ids.split_whitespace().count() > 1 && ids.trim_end().ends_with("\t1"))
+                .then(|| pid.parse().ok())?
+        })?;
+        let status = fs::read_to_string(proc_dir.join("status")).ok()?;
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+        Some(Running {
+            leader,
+            deployment: value("--directory=")?.into(),
+            address: value("--setenv=LCA_BOX_ADDRESS=")?.parse().ok()?,
+            keeper: parent.trim().parse().ok()?,
+        })
+    }
+
+    /// The process that keeps the guest and ends with it.
+    #[must_use]
+    pub fn keeper(&self) -> i32 {
+        self.keeper
+    }
+
+    /// The command of the host that runs `args` inside, as root and with a cluster administrator's
+    /// `KUBECONFIG`.
+    #[must_use]
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--target={}", self.leader))
+            .args([
+                "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd=/",
+            ])
+            .arg("--")
+            .args(args)
+            .env_clear()
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin")
+            .env("HOME", "/root")
+            .env("LANG", "C.UTF-8")
+            .env("OSTREE_SYSROOT_DEBUG", "mutable-deployments")
+            .env("KUBECONFIG", Path::new("/").join(KUBECONFIG));
+        command
+    }
+
+    /// The command of the host that runs kubectl in the guest's network, as the administrator whom
+    /// the booted stateroot's kubeconfig names.
+    ///
+    /// # Errors
+    /// When kubectl cannot be built.
+    pub fn kubectl_command(&self, args: &[&str]) -> Result<Command> {
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--target={}", self.leader))
+            .args(["--net", "--"])
+            .arg(Program::Kubectl.path()?)
+            .arg(format!(
+                "--kubeconfig={}",
+                self.deployment.join(KUBECONFIG).display()
+            ))
+            // The host's resolver does not know the cluster's names.
+            .arg(format!("--server=https://{}:6443", self.address))
+            .arg(format!(
+                "--tls-server-name=api.{CLUSTER_NAME}.{BASE_DOMAIN}"
+            ))
+            .args(args);
+        Ok(command)
+    }
+}
