@@ -15,8 +15,7 @@ use kube::client::{Body, ConfigExt};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::WatchEvent;
 use kube::{Client, Config};
-use node::{PortError, PortResult};
-use planner::ErrorKind;
+use node::{ErrorKind, PortError, PortResult};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use kube::core::Status;
-use node::PortError;
-use planner::ErrorKind;
+use node::{ErrorKind, PortError};
 
 use crate::call::Call;
 

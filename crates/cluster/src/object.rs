@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use node::{PortError, PortResult};
-use planner::ErrorKind;
+use node::{ErrorKind, PortError, PortResult};
 use serde::{Deserialize, Deserializer};
 
 use crate::call::Call;

@@ -5,8 +5,7 @@ use api::reconfiguration::{
     API_VERSION, ClientAuthCrypto, IngressCrypto, KubeApiCrypto, KubeconfigCryptoRetention,
     SeedReconfiguration, ServingCrypto, TrustBundle,
 };
-use node::{PortError, PortResult};
-use planner::ErrorKind;
+use node::{ErrorKind, PortError, PortResult};
 use serde::Deserialize;
 
 use crate::call::Call;
