@@ -323,6 +323,11 @@ impl Row {
             message.contains(&expected),
             "expected \"{expected}\", got: {message}"
         );
+        // A rule that reads what is absent fails instead of deciding.
+        ensure!(
+            !message.contains("evaluating rule"),
+            "no decision: {message}"
+        );
         for other in ["1", "2", "3", "4", "5", "6"] {
             let other = rule_message(other)?;
             ensure!(
