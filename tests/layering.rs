@@ -1,6 +1,8 @@
 //! The layering of `ARCHITECTURE.md`, as far as manifests and sources show it: which crate may use which, which
 //! library belongs to which crate, and what must not be written where.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -170,11 +172,7 @@ fn one_file_starts_processes() {
 #[test]
 fn processes_are_recognized() {
     let check = |text: &str, starts: bool| {
-        let source = Source {
-            path: "example.rs".to_owned(),
-            text: text.to_owned(),
-        };
-        assert_eq!(source.starts_processes().is_some(), starts, "{text}");
+        assert_eq!(example(text).starts_processes().is_some(), starts, "{text}");
     };
     check("use std::process::Command;", true);
     check("use std::process::{Child, Command as C};", true);
@@ -203,18 +201,36 @@ fn processes_are_recognized() {
 fn paths_are_the_hosts_own() {
     let mut wrong = Vec::new();
     for source in product() {
-        for token in source.tokens() {
-            let prefixed = token.is_text
-                && (token.word.contains("\"/host\"") || token.word.contains("\"/host/"));
-            if prefixed {
-                wrong.push(format!(
-                    "{}:{}: has the prefix /host; the agent runs in the host's mount namespace",
-                    source.path, token.line
-                ));
-            }
+        if let Some(line) = source.has_host_prefix() {
+            wrong.push(format!(
+                "{}:{line}: has the prefix /host; the agent runs in the host's mount namespace",
+                source.path
+            ));
         }
     }
     none(&wrong);
+}
+
+#[test]
+fn host_prefixes_are_recognized() {
+    let check = |text: &str, prefixed: bool| {
+        assert_eq!(
+            example(text).has_host_prefix().is_some(),
+            prefixed,
+            "{text}"
+        );
+    };
+    check("const A: &str = \"/host\";", true);
+    check("const A: &str = r#\"/host/var\"#;", true);
+    check("fn f() { format!(\"/host{a}\"); }", true);
+    check(
+        "fn f() { a.join(\"hostname\").join(\"/etc/hosts\").join(\"/hostroot\"); }",
+        false,
+    );
+    check(
+        "/// A path below \"/host/var\".\nconst A: u8 = 1; // \"/host\"",
+        false,
+    );
 }
 
 #[test]
@@ -310,6 +326,13 @@ struct Source {
     text: String,
 }
 
+fn example(text: &str) -> Source {
+    Source {
+        path: "example.rs".to_owned(),
+        text: text.to_owned(),
+    }
+}
+
 /// A word, sign or literal of a source; comments are none.
 struct Token {
     word: String,
@@ -390,6 +413,17 @@ impl Source {
             _ => false,
         });
         found.map(|at| tokens[at].line)
+    }
+
+    /// The line of a text that begins with the path under which pods see the host's root.
+    fn has_host_prefix(&self) -> Option<usize> {
+        let prefixed = |word: &str| {
+            word.split_once("\"/host")
+                .is_some_and(|(_, rest)| rest.starts_with(['/', '"', '{']))
+        };
+        let found = self.tokens().into_iter();
+        let mut found = found.filter(|token| token.is_text && prefixed(&token.word));
+        found.next().map(|token| token.line)
     }
 }
 
