@@ -1,6 +1,6 @@
 //! The decision: where the upgrade is, and what is done next.
 
-use api::{Condition, ImageBasedUpgradeSpec, Phase, Stage, message};
+use api::{Condition, ImageBasedUpgradeSpec, Phase, Reason, Stage, message};
 
 use crate::facts::{Facts, RunFact};
 use crate::failure::{Disposition, disposition};
@@ -114,13 +114,13 @@ pub fn decide(
     let Parsed { state, .. } = parsed;
     let spoken = spoken(conditions, state);
     if let Err(error) = &facts.booted {
-        let message = noted(&spoken, error);
+        let message = unsure(state, &spoken, error);
         return Decision::stay(state, facts.side, message, Act::Wait(Why::Booted)).again(5);
     }
-    // A stage that nobody knows is refused by the schema; asking for nothing is asking for Idle.
+    // A stage that nobody knows is refused by the schema and asks for nothing new; asking for nothing is asking for Idle.
     let requested = match spec.stage() {
         Ok(stage) => stage.unwrap_or(Stage::Idle),
-        Err(_) => return Decision::stay(state, facts.side, spoken, Act::Nothing),
+        Err(_) => return work(spec, state, &spoken, facts),
     };
     match transition(state, facts.side, requested) {
         Transition::Move(to) => entering(to, facts.side),
@@ -128,7 +128,9 @@ pub fn decide(
             let mut decision = work(spec, state, &spoken, facts);
             if parsed.overlay != Overlay::Refused(requested) {
                 // Told first; what is under way goes on in the next pass.
+                let idle = decision.act == Act::Nothing;
                 decision = Decision::stay(state, facts.side, spoken, Act::Refuse(refusal));
+                decision.look_again = (!idle).then_some(1);
             }
             decision.said.refused = Some((requested, refusal));
             decision
@@ -138,14 +140,37 @@ pub fn decide(
 }
 
 fn entering(state: State, side: Side) -> Decision {
-    let text = match state {
+    Decision::record(state, side, entered(state))
+}
+
+/// Text of a position that has nothing more precise to say.
+fn entered(state: State) -> &'static str {
+    match state {
         State::Idle => message::IDLE,
         State::Aborting => message::ABORTING,
         State::Finalizing => message::FINALIZING,
         State::RollbackInProgress => message::INITIATING_ROLLBACK,
+        State::PrepFailed => message::PREP_FAILED,
+        State::PrepCompleted => message::PREP_SUCCEEDED,
+        State::UpgradeFailed => message::UPGRADE_FAILED,
+        State::UpgradeCompleted => message::UPGRADE_COMPLETED,
+        State::RollbackFailed => message::ROLLBACK_FAILED,
+        State::RollbackCompleted => message::ROLLBACK_COMPLETED,
+        State::Uninitialized | State::Contradictory => "",
         _ => message::IN_PROGRESS,
-    };
-    Decision::record(state, side, text)
+    }
+}
+
+/// What is told while nobody knows what is booted. Never made from the last message, which may hold the same note.
+fn unsure(state: State, spoken: &str, error: &str) -> String {
+    match state {
+        State::PrepInProgress
+        | State::UpgradeInProgress
+        | State::RollbackInProgress
+        | State::Aborting
+        | State::Finalizing => noted(entered(state), error),
+        _ => spoken.to_owned(),
+    }
 }
 
 fn work(spec: &ImageBasedUpgradeSpec, state: State, spoken: &str, facts: &Facts) -> Decision {
@@ -168,7 +193,8 @@ fn resting(state: State, spoken: &str, facts: &Facts) -> Decision {
     Decision::stay(state, facts.side, spoken, act)
 }
 
-/// Text of the condition that speaks for a position: a resting position keeps what it said when it was entered.
+/// Text of the condition that speaks for a position: a resting position keeps what it said when it was entered. A condition
+/// that something lies over has lost its text.
 fn spoken(conditions: &[Condition], state: State) -> String {
     use api::ConditionType as Type;
     let type_ = match state {
@@ -180,7 +206,14 @@ fn spoken(conditions: &[Condition], state: State) -> String {
         State::RollbackCompleted => Type::RollbackCompleted,
         _ => Type::Idle,
     };
-    crate::state::find(conditions, type_).map_or_else(String::new, |found| found.message.clone())
+    crate::state::find(conditions, type_)
+        .filter(|found| {
+            !matches!(
+                found.known_reason(),
+                Some(Reason::InvalidTransition | Reason::Blocked)
+            )
+        })
+        .map_or_else(|| entered(state).to_owned(), |found| found.message.clone())
 }
 
 /// What the latest run means for a position that wants `wanted` plans to run.

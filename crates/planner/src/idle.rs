@@ -1,7 +1,7 @@
 //! Idle: abort what Prep made, or finalize by forgetting the release that is not booted. Only what this upgrade made
 //! or recorded is removed, and nothing is without exactly one booted deployment known.
 
-use api::message;
+use api::{StaterootName, message};
 
 use crate::decide::{Act, Decision, Pending, noted, pending};
 use crate::facts::Facts;
@@ -91,7 +91,14 @@ fn removal(name: PlanName, facts: &Facts) -> Plan {
             deployment: booted.clone(),
         });
     }
-    for stateroot in &facts.removable {
+    // What runs is never removed, whatever the records say.
+    let runs = |stateroot: &StaterootName| {
+        facts
+            .booted
+            .as_ref()
+            .is_ok_and(|booted| booted.stateroot == *stateroot)
+    };
+    for stateroot in facts.removable.iter().filter(|stateroot| !runs(stateroot)) {
         steps.push(Step::UndeployStateroot {
             stateroot: stateroot.clone(),
         });

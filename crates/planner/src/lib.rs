@@ -1,6 +1,7 @@
 //! Decisions: facts, spec and status go in; state, plan and conditions come out. No I/O, no clock, no randomness.
 
 mod decide;
+mod explain;
 mod facts;
 mod failure;
 mod idle;
@@ -16,11 +17,14 @@ mod transition;
 mod upgrade;
 
 pub use decide::{Act, Decision, Said, Why, decide};
+pub use explain::explain_stages;
 pub use facts::{
     ClusterFacts, ClusterKnowledge, Facts, PostPivot, RunFact, SeedContent, SeedPin, TargetRecord,
 };
 pub use failure::{Disposition, ErrorKind, LONGEST_BACKOFF, backoff, disposition};
-pub use project::{Occasion, end_pre_pivot, failure_text, mark_uncontrolled_return, project};
+pub use project::{
+    Occasion, end_pre_pivot, failed_upgrade, failure_text, mark_uncontrolled_return, project,
+};
 pub use reconfigure::reconfigure;
 pub use restore::{Saved, Verdict, restore};
 pub use state::{Overlay, Parsed, Side, State, parse};

@@ -4,7 +4,9 @@
 use api::{ImageBasedUpgradeSpec, ImageRef, OcpVersion, Phase, StaterootName, message, names};
 
 use crate::decide::{Act, Decision, Pending, Why, noted, pending};
-use crate::facts::{ClusterFacts, ClusterKnowledge, Facts, SeedContent, SeedPin, TargetRecord};
+use crate::facts::{
+    ClusterFacts, ClusterKnowledge, Facts, RunFact, SeedContent, SeedPin, TargetRecord,
+};
 use crate::failure::{Disposition, disposition};
 use crate::seed_check;
 use crate::state::State;
@@ -40,7 +42,7 @@ pub(crate) fn decide(spec: &ImageBasedUpgradeSpec, facts: &Facts) -> Decision {
     };
     let usual = usual.trim_end_matches([' ', '.']).to_owned();
     match pending(&facts.run, &PLANS) {
-        Pending::Failed(error) => return fail(failed_work(target.is_some(), &error)),
+        Pending::Failed(error) => return fail(failed_work(&facts.run, &error)),
         Pending::Wait { why, note, again } => {
             let mut decision =
                 Decision::stay(state, facts.side, noted(&usual, &note), Act::Wait(why))
@@ -84,12 +86,25 @@ pub(crate) fn decide(spec: &ImageBasedUpgradeSpec, facts: &Facts) -> Decision {
     }
 }
 
-fn failed_work(installed: bool, error: &str) -> String {
-    let text = match installed {
-        true => message::precache_failed(names::NAMESPACE),
-        false => message::stateroot_failed(names::NAMESPACE),
+/// The failed part's text (contract 3.1 and 3.3) and why.
+fn failed_work(run: &RunFact, error: &str) -> String {
+    let plan = match run {
+        RunFact::Failed { plan, .. } => *plan,
+        _ => PlanName::InstallStateroot,
     };
-    noted(&text, error)
+    match plan {
+        PlanName::InspectSeed => format!(
+            "{}{}{error}",
+            message::INVALID_SEED_PREFIX,
+            message::SEED_LABELS_PREFIX
+        ),
+        PlanName::FetchSeed => noted(
+            &message::stateroot_failed(names::NAMESPACE),
+            &format!("{}{error}", message::PULL_SEED_PREFIX),
+        ),
+        PlanName::Precache => noted(&message::precache_failed(names::NAMESPACE), error),
+        _ => noted(&message::stateroot_failed(names::NAMESPACE), error),
+    }
 }
 
 /// The next part of Prep, or why there is none.
@@ -142,7 +157,10 @@ fn wanted(spec: &ImageBasedUpgradeSpec, facts: &Facts) -> Result<Wanted, String>
         seed.version
             .parse()
             .map_err(|error: api::version::InvalidVersion| {
-                message::seed_version_unreadable(&seed.version, &error.to_string())
+                seed_check::unfit_version(message::seed_version_unreadable(
+                    &seed.version,
+                    &error.to_string(),
+                ))
             })?;
     let stateroot = StaterootName::for_version(&version);
     if facts

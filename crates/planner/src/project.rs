@@ -5,8 +5,8 @@ use api::{
     PhaseHistory, Reason, Stage, Timestamp, message,
 };
 
-use crate::decide::{Decision, Said};
-use crate::state::{State, find};
+use crate::decide::Decision;
+use crate::state::{Side, State, find, parse};
 
 /// Where and when a status is written.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,24 +51,91 @@ pub fn project(
 struct Wanted<'a>(ConditionType, ConditionStatus, Reason, &'a str);
 
 fn conditions(list: &mut Vec<Condition>, decision: &Decision, occasion: Occasion) {
+    if decision.state == State::Contradictory {
+        let mut told = list.clone();
+        tell_refusal(&mut told, decision, occasion);
+        // A refusal that would make the list look like a position is not told: it would decide what is not known. Nor is one
+        // that has no single condition to stand in.
+        if parse(&told).state == State::Contradictory && single(&told, decision) {
+            *list = told;
+        }
+        return;
+    }
+    write(list, decision, occasion);
+    if parse(list).state != decision.state {
+        // The way out of a contradiction: what no position produces is dropped.
+        list.clear();
+        write(list, decision, occasion);
+    }
+}
+
+/// Takes back what lies over the position, but for the refusal that is made again (contract 2.6, item 1): an `Idle` that was
+/// overwritten stands first again, the others go.
+fn clear_overlays(list: &mut Vec<Condition>, decision: &Decision, occasion: Occasion) {
+    let refused = decision
+        .said
+        .refused
+        .map(|(stage, _)| ConditionType::in_progress(stage));
+    let stale = |condition: &Condition| match condition.known_reason() {
+        Some(Reason::InvalidTransition) => condition.kind() != refused,
+        Some(Reason::Blocked) => true,
+        _ => false,
+    };
+    let idle = Some(ConditionType::Idle);
+    if let Some(at) = list
+        .iter()
+        .position(|condition| condition.kind() == idle && stale(condition))
+    {
+        let overwritten = list.remove(at);
+        let plain = Condition {
+            reason: Reason::InProgress.as_str().to_owned(),
+            message: message::IN_PROGRESS.to_owned(),
+            observed_generation: Some(occasion.generation),
+            ..overwritten
+        };
+        list.insert(0, plain);
+    }
+    list.retain(|condition| condition.kind() == idle || !stale(condition));
+    if decision.state == State::Idle {
+        list.retain(|condition| {
+            condition.kind() == idle
+                || condition.kind() == refused
+                    && condition.known_reason() == Some(Reason::InvalidTransition)
+        });
+    }
+}
+
+fn single(list: &[Condition], decision: &Decision) -> bool {
+    decision.said.refused.is_none_or(|(stage, _)| {
+        let type_ = Some(ConditionType::in_progress(stage));
+        list.iter()
+            .filter(|condition| condition.kind() == type_)
+            .count()
+            == 1
+    })
+}
+
+fn tell_refusal(list: &mut Vec<Condition>, decision: &Decision, occasion: Occasion) {
+    if let Some((stage, refusal)) = decision.said.refused {
+        set(
+            list,
+            ConditionType::in_progress(stage),
+            ConditionStatus::False,
+            Reason::InvalidTransition,
+            refusal.message(),
+            occasion,
+        );
+    }
+}
+
+fn write(list: &mut Vec<Condition>, decision: &Decision, occasion: Occasion) {
     use ConditionStatus::{False, True};
     use ConditionType as Type;
     use Reason::{
         AbortFailed, Aborting, Completed, Failed, FinalizeFailed, Finalizing, InProgress,
     };
 
-    if decision.state == State::Idle {
-        list.retain(|condition| condition.kind() == Some(Type::Idle));
-    } else {
-        // A refusal is over when it is not made again (contract 2.6, item 1).
-        list.retain(|condition| {
-            condition.kind() == Some(Type::Idle)
-                || !matches!(
-                    condition.known_reason(),
-                    Some(Reason::InvalidTransition | Reason::Blocked)
-                )
-        });
-    }
+    clear_overlays(list, decision, occasion);
     let say = decision.said.message.as_str();
     let busy_idle = Wanted(Type::Idle, False, InProgress, message::IN_PROGRESS);
     let wanted: Vec<Wanted<'_>> = match decision.state {
@@ -169,27 +236,18 @@ fn conditions(list: &mut Vec<Condition>, decision: &Decision, occasion: Occasion
         State::FinalizeFailed => vec![Wanted(Type::Idle, False, FinalizeFailed, say)],
     };
     for Wanted(type_, status, reason, message) in wanted {
-        // A refused or blocked Idle says more than "In progress"; it is set below.
+        // A refused Idle says more than "In progress"; it is set below.
         if type_ == Type::Idle && matches!(decision.said.refused, Some((Stage::Idle, _))) {
             continue;
         }
         set(list, type_, status, reason, message, occasion);
     }
-    if let Some((stage, refusal)) = decision.said.refused {
-        let type_ = ConditionType::in_progress(stage);
-        set(
-            list,
-            type_,
-            False,
-            Reason::InvalidTransition,
-            refusal.message(),
-            occasion,
-        );
-    }
+    tell_refusal(list, decision, occasion);
 }
 
 /// Sets one condition as the contract's 2.4 has it: a condition whose status changes, and `Idle` always when anything of it
-/// changes, moves to the end, because `kubectl get` prints the last element.
+/// changes, moves to the end, because `kubectl get` prints the last element. What changes neither status nor place keeps
+/// its transition time.
 fn set(
     list: &mut Vec<Condition>,
     type_: ConditionType,
@@ -219,8 +277,8 @@ fn set(
         return;
     }
     let flips = old.status != new.status;
-    let moves = flips || (type_ == ConditionType::Idle && old.reason != new.reason);
-    let last_transition_time = if moves {
+    let moves = at + 1 < list.len() && (flips || type_ == ConditionType::Idle);
+    let last_transition_time = if flips || moves {
         occasion.now
     } else {
         old.last_transition_time
@@ -309,28 +367,31 @@ pub fn end_pre_pivot(status: &mut ImageBasedUpgradeStatus, now: Timestamp) {
     }
 }
 
-/// The upgrade object as the origin keeps it for a return that nobody asked for (contract 5.1, step 11).
+/// The upgrade object as the origin keeps it for a return that nobody asked for (contract 5.1,
+/// step 11).
 pub fn mark_uncontrolled_return(
     status: &mut ImageBasedUpgradeStatus,
     generation: i64,
     now: Timestamp,
 ) {
-    let decision = Decision {
-        state: State::UpgradeFailed,
-        said: Said {
-            message: message::UNCONTROLLED_ROLLBACK.to_owned(),
-            ..Said::default()
-        },
-        valid_next: crate::transition::valid_next(State::UpgradeFailed, crate::Side::Origin),
-        act: crate::decide::Act::Nothing,
-        look_again: None,
-    };
-    *status = project(
+    let occasion = Occasion { generation, now };
+    *status = failed_upgrade(
         status,
-        Stage::Upgrade,
-        &decision,
-        Occasion { generation, now },
+        Side::Origin,
+        message::UNCONTROLLED_ROLLBACK,
+        occasion,
     );
+}
+
+/// A status whose upgrade has failed with this text.
+pub fn failed_upgrade(
+    previous: &ImageBasedUpgradeStatus,
+    side: Side,
+    text: &str,
+    occasion: Occasion,
+) -> ImageBasedUpgradeStatus {
+    let decision = Decision::record(State::UpgradeFailed, side, text);
+    project(previous, Stage::Upgrade, &decision, occasion)
 }
 
 /// The text that the in-progress condition of the failed stage carries, if the stage has failed.

@@ -11,13 +11,21 @@ pub(crate) fn version(seed: &OcpVersion, current: &str) -> Result<(), String> {
     let current: OcpVersion = current
         .parse()
         .map_err(|error: api::version::InvalidVersion| {
-            message::current_version_unreadable(current, &error.to_string())
+            unfit_version(message::current_version_unreadable(
+                current,
+                &error.to_string(),
+            ))
         })?;
     if seed.is_higher_than(&current) {
         Ok(())
     } else {
-        Err(message::version_not_higher(seed, &current))
+        Err(unfit_version(message::version_not_higher(seed, &current)))
     }
+}
+
+/// What is wrong with a version, as the contract's 3.2 item 1 begins it.
+pub(crate) fn unfit_version(text: impl std::fmt::Display) -> String {
+    format!("{}{text}", message::INVALID_VERSION_PREFIX)
 }
 
 /// What the image's labels say.
@@ -31,7 +39,7 @@ pub(crate) fn labels(pin: &SeedPin, cluster: &ClusterFacts) -> Result<(), String
     let info: SeedClusterInfo = match pin.cluster_info.as_deref() {
         None => SeedClusterInfo::default(),
         Some(text) => serde_json::from_str(text)
-            .map_err(|error| format!("{}{error}", message::SEED_INFO_PREFIX))?,
+            .map_err(|error| incompatible(format!("{}{error}", message::SEED_INFO_PREFIX)))?,
     };
     same(SharedProperty::Proxy, info.has_proxy, cluster.has_proxy).map_err(incompatible)?;
     same(SharedProperty::Fips, info.has_fips, cluster.has_fips).map_err(incompatible)?;

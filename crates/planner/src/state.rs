@@ -177,9 +177,9 @@ fn parse_state(conditions: &[Condition]) -> State {
     ];
     for (completed, in_progress, [running, failed, done]) in stages {
         match (at(completed), at(in_progress)) {
-            (Some(True), Some(True)) => return State::Contradictory,
+            (Some(_), Some(True)) => return State::Contradictory,
             (Some(True), _) => return done,
-            (_, Some(True)) => return running,
+            (None, Some(True)) => return running,
             (Some(False), _) => return failed,
             (Some(ConditionStatus::Unknown), _) | (None, Some(_)) => return State::Contradictory,
             (None, None) => {}
