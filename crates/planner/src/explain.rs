@@ -6,7 +6,7 @@ use crate::state::{Side, State};
 use crate::transition::{Transition, transition, valid_next};
 
 /// The transition table: for every position and booted side the stages that may be asked for, then what asking for each
-/// stage leads to: `-> <position>`, `stays`, or why it is refused. One line per row, ends with a line end.
+/// stage leads to: `-> <position>`, `stays`, `tries again`, or why it is refused. One line per row, ends with a line end.
 pub fn explain_stages() -> String {
     let rows: Vec<Row> = State::ALL.into_iter().flat_map(rows).collect();
     let heads = ["state", "booted", "validNextStages"];
@@ -64,6 +64,9 @@ fn leads(state: State, side: Side) -> Vec<String> {
     let mut outcomes: Vec<(String, Vec<Stage>)> = Vec::new();
     for stage in Stage::ALL {
         let outcome = match transition(state, side, stage) {
+            Transition::Stay if valid_next(state, side).contains(&stage) => {
+                "tries again".to_owned()
+            }
             Transition::Stay => "stays".to_owned(),
             Transition::Move(to) => format!("-> {to}"),
             Transition::Refuse(refusal) => format!("refused: {}", refusal.message()),

@@ -75,6 +75,7 @@ fn the_explanation_shows_every_row() {
         "UpgradeInProgress target Rollback Idle refused: Transition to Idle not allowed - Rollback first",
     );
     has("UpgradeInProgress origin Idle Idle -> Aborting");
+    has("Rollback tries again");
     has("RollbackInProgress origin none Idle refused: Abort or finalize not allowed");
     for state in State::ALL {
         assert!(text.contains(&state.to_string()), "{state}");

@@ -334,11 +334,15 @@ fn every_combination_keeps_the_rules() {
     });
     let rows: u64 = counted.iter().map(|(rows, _)| rows).sum();
     let combinations: u64 = counted.iter().map(|(_, all)| all).sum();
-    #[expect(clippy::disallowed_macros, reason = "the issue asks for the count")]
+    #[expect(
+        clippy::disallowed_macros,
+        clippy::print_stdout,
+        reason = "the count is part of what the test shows"
+    )]
     {
         println!("decisions checked: {rows} rows, standing for {combinations} combinations");
     }
-    assert!(rows > 50_000, "{rows}");
+    assert!(rows > 150_000, "{rows}");
 }
 
 /// In the middle of each stage, all the way: every position is passed, and a pass that changes nothing writes nothing.

@@ -45,11 +45,15 @@ fn every_position_reads_back_from_every_list_that_leads_to_it() {
             lists += 1;
         }
     }
-    #[expect(clippy::disallowed_macros, reason = "the issue asks for the count")]
+    #[expect(
+        clippy::disallowed_macros,
+        clippy::print_stdout,
+        reason = "the count is part of what the test shows"
+    )]
     {
         println!("lists written and read back: {lists}");
     }
-    assert!(lists > 100, "{lists}");
+    assert!(lists > 3_000, "{lists}");
 }
 
 #[test]
