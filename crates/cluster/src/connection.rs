@@ -185,7 +185,12 @@ impl Connection {
         Self::with_config(access.config().await?)
     }
 
-    fn with_config(config: Config) -> PortResult<Self> {
+    fn with_config(mut config: Config) -> PortResult<Self> {
+        // The server notes it beside each field that we write, and in its audit log.
+        config.headers.push((
+            header::USER_AGENT,
+            http::HeaderValue::from_static("lifecycle-agent"),
+        ));
         let wrong = |error: kube::Error| {
             PortError::new(
                 ErrorKind::Permanent,

@@ -8,15 +8,14 @@
 use std::time::Duration;
 
 use api::{ImageBasedUpgrade, names};
-use node::{PortError, PortResult};
-use planner::ErrorKind;
+use node::{ErrorKind, PortError, PortResult};
 use serde_json::{Value, json};
 
 use crate::call::{Call, Verb};
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::kind;
-use crate::upgrade::{call, status_body, storable, stripped};
+use crate::upgrade::{self, call, status_body, storable, stripped};
 
 /// How often somebody else may write in between before the caller shall try again later.
 const ATTEMPTS: u32 = 8;
@@ -29,9 +28,9 @@ pub(crate) async fn restore(connection: &Connection, saved: &ImageBasedUpgrade) 
     wanted.status = saved.status.as_ref().map(storable);
     for _ in 0..ATTEMPTS {
         match attempt(connection, &wanted).await {
-            Err((_, Failure::Conflict(_) | Failure::NotFound(_))) => {}
-            Err((call, failure)) => {
-                return Err(failure.during(&call).within("restoring the saved CR"));
+            Err(Refused::Changed) => {}
+            Err(Refused::Invalid(error) | Refused::Failed(error)) => {
+                return Err(error.within("restoring the saved CR"));
             }
             Ok(()) => return Ok(()),
         }
@@ -45,35 +44,44 @@ pub(crate) async fn restore(connection: &Connection, saved: &ImageBasedUpgrade) 
     ))
 }
 
-type Attempt<T> = Result<T, (Call<'static>, Failure)>;
+/// Why one attempt did not succeed.
+enum Refused {
+    /// Somebody else wrote first.
+    Changed,
+    /// The schema or a rule objects.
+    Invalid(PortError),
+    /// Anything else.
+    Failed(PortError),
+}
+
+impl Refused {
+    fn during(call: Call<'_>, failure: Failure) -> Self {
+        match failure {
+            Failure::Conflict(_) | Failure::NotFound(_) => Self::Changed,
+            Failure::Invalid(_) => Self::Invalid(failure.during(&call)),
+            other => Self::Failed(other.during(&call)),
+        }
+    }
+}
+
+type Attempt<T> = Result<T, Refused>;
 
 async fn ask(
     connection: &Connection,
     call: Call<'static>,
     body: &Value,
 ) -> Attempt<ImageBasedUpgrade> {
-    connection
-        .ask(&call, Some(body))
-        .await
-        .map(stripped)
-        .map_err(|failure| (call, failure))
-}
-
-async fn live(connection: &Connection) -> Attempt<Option<ImageBasedUpgrade>> {
-    let call = call(Verb::Get);
-    match connection.ask(&call, None).await {
-        Ok(object) => Ok(Some(stripped(object))),
-        Err(Failure::NotFound(_)) => Ok(None),
-        Err(failure) => Err((call, failure)),
-    }
+    let stored = connection.ask(&call, Some(body)).await.map(stripped);
+    stored.map_err(|failure| Refused::during(call, failure))
 }
 
 async fn attempt(connection: &Connection, wanted: &ImageBasedUpgrade) -> Attempt<()> {
-    let stored = match live(connection).await? {
+    let live = upgrade::read(connection).await.map_err(Refused::Failed)?;
+    let stored = match live {
         None => create(connection, wanted).await?,
         Some(live) => match update(connection, live, wanted).await {
             // A rule of the installed definition stands in the way even without a status.
-            Err((_, Failure::Invalid(_))) => recreate(connection, wanted).await?,
+            Err(Refused::Invalid(_)) => recreate(connection, wanted).await?,
             other => other?,
         },
     };
@@ -146,17 +154,21 @@ async fn recreate(
 ) -> Attempt<ImageBasedUpgrade> {
     let trial = Call::new(Verb::Create, &kind::UPGRADE).asking("dryRun=All");
     match ask(connection, trial, &fresh(wanted)).await {
-        Ok(_) | Err((_, Failure::Conflict(_))) => {}
-        Err(error) => return Err(error),
+        Ok(_) | Err(Refused::Changed) => {}
+        Err(refused) => return Err(refused),
     }
     let delete = call(Verb::Delete);
     match connection.send(&delete, None).await {
         Ok(_) | Err(Failure::NotFound(_)) => {}
-        Err(failure) => return Err((delete, failure)),
+        Err(failure) => return Err(Refused::during(delete, failure)),
     }
     let gone = async {
         let mut wait = Duration::from_millis(10);
-        while live(connection).await?.is_some() {
+        while upgrade::read(connection)
+            .await
+            .map_err(Refused::Failed)?
+            .is_some()
+        {
             tokio::time::sleep(wait).await;
             wait *= 2;
         }
@@ -165,10 +177,9 @@ async fn recreate(
     tokio::time::timeout(GONE_WITHIN, gone)
         .await
         .unwrap_or_else(|_elapsed| {
-            Err((
-                delete,
-                Failure::Unready("the deleted object stays; a finalizer holds it".to_owned()),
-            ))
+            let held =
+                Failure::Unready("the deleted object stays; a finalizer holds it".to_owned());
+            Err(Refused::during(delete, held))
         })?;
     create(connection, wanted).await
 }

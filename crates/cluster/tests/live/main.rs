@@ -1,0 +1,14 @@
+//! The port and the watch against a real API server.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests"
+)]
+
+mod facts;
+mod plane;
+mod publish;
+mod restoration;
+mod watch;
