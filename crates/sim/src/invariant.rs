@@ -1,0 +1,203 @@
+//! What must hold between any two operations, by name.
+
+use std::sync::Arc;
+
+use api::{DeploymentId, StaterootName, path, saved_cr};
+use planner::PlanName;
+
+use crate::machine::{Machine, deployment_directory, stateroot_directory};
+use crate::tree::{Entry, Tree};
+
+/// Files of a stateroot that the other side may write while it is not booted.
+const EXCHANGE: [&str; 1] = ["var/lib/lca/ibu.json"];
+/// What a stateroot's own release may write while it is booted.
+const OWN: [&str; 3] = ["var/lib/etcd", "var/log", "var/lib/lca"];
+
+/// Watches over one walk.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    origin: DeploymentId,
+    /// The origin's stateroot as it must stay; `None` once it may be removed.
+    baseline: Option<Arc<Tree>>,
+    default: Option<DeploymentId>,
+}
+
+impl Guard {
+    /// A watch over a walk that starts from this machine's booted deployment.
+    pub fn new(machine: &Machine) -> Self {
+        Self {
+            origin: machine.boot.booted.clone(),
+            baseline: Some(Arc::new(machine.disk.clone())),
+            default: default(&machine.disk),
+        }
+    }
+
+    /// The machine was started: what the origin's shutdown left is what must stay from now on.
+    pub(crate) fn booted(&mut self, machine: &Machine) {
+        if self.baseline.is_some() && machine.boot.booted != self.origin {
+            self.baseline = Some(Arc::new(machine.disk.clone()));
+        }
+        self.default = default(&machine.disk);
+    }
+
+    /// Everything that is wrong now.
+    pub(crate) fn check(&mut self, machine: &Machine, plan: Option<PlanName>) -> Vec<String> {
+        let mut wrong = Vec::new();
+        if plan == Some(PlanName::Finalize) && machine.boot.booted != self.origin {
+            self.baseline = None;
+        }
+        let mut say = |name: &str, text: String| wrong.push(format!("{name}: {text}"));
+        for text in bootable_always(machine, &self.origin) {
+            say("bootable_always", text);
+        }
+        for text in self.origin_untouched(machine) {
+            say("origin_untouched", text);
+        }
+        if let Some(text) = self.default_changes_only_in_pivot_and_return(machine, plan) {
+            say("default_changes_only_in_pivot_and_return", text);
+        }
+        wrong
+    }
+
+    fn origin_untouched(&self, machine: &Machine) -> Vec<String> {
+        let Some(baseline) = &self.baseline else {
+            return Vec::new();
+        };
+        let root = stateroot_directory(&self.origin.stateroot);
+        let booted = machine.boot.booted == self.origin;
+        let free = |path: &str| {
+            let rel = path.get(root.len() + 1..).unwrap_or_default();
+            if booted {
+                OWN.iter().any(|own| rel.starts_with(own))
+            } else {
+                EXCHANGE.contains(&rel)
+            }
+        };
+        let mut wrong = Vec::new();
+        for (name, tree) in [("disk", &machine.disk), ("memory", &machine.cache)] {
+            let now = tree.below(&root).filter(|(path, _)| !free(path));
+            let was = baseline.below(&root).filter(|(path, _)| !free(path));
+            if let Some(path) = first_difference(was, now) {
+                wrong.push(format!("{path} changed ({name})"));
+            }
+        }
+        wrong
+    }
+
+    fn default_changes_only_in_pivot_and_return(
+        &mut self,
+        machine: &Machine,
+        plan: Option<PlanName>,
+    ) -> Option<String> {
+        let now = default(&machine.disk);
+        if now == self.default {
+            return None;
+        }
+        let was = std::mem::replace(&mut self.default, now);
+        let now = self.default.as_ref()?;
+        let to_origin = *now == self.origin;
+        let allowed = match plan {
+            Some(PlanName::Pivot) => !to_origin,
+            Some(PlanName::Return) => to_origin,
+            // An abort behind the switch and before the reboot.
+            Some(PlanName::Abort) => *now == machine.boot.booted,
+            _ => false,
+        };
+        (!allowed).then(|| format!("from {was:?} to {now} in {plan:?}"))
+    }
+}
+
+fn default(disk: &Tree) -> Option<DeploymentId> {
+    Machine::entries(disk)
+        .into_iter()
+        .next()
+        .map(|entry| entry.id)
+}
+
+fn first_difference<'t>(
+    mut was: impl Iterator<Item = (&'t Arc<str>, &'t Entry)>,
+    mut now: impl Iterator<Item = (&'t Arc<str>, &'t Entry)>,
+) -> Option<String> {
+    loop {
+        match (was.next(), now.next()) {
+            (None, None) => return None,
+            (was, now) if was == now => {}
+            (Some((path, _)), _) | (None, Some((path, _))) => return Some(path.to_string()),
+        }
+    }
+}
+
+/// What the boot loader would start now is there, whole and durable.
+fn bootable_always(machine: &Machine, origin: &DeploymentId) -> Vec<String> {
+    let Some(default) = default(&machine.disk) else {
+        return vec!["there is no boot entry".to_owned()];
+    };
+    let mut lacking = Vec::new();
+    let disk = &machine.disk;
+    let directory = deployment_directory(&default);
+    match machine.commits.get(&default.checksum) {
+        None => lacking.push(format!("{default} is of an unknown commit")),
+        Some(commit) => {
+            for (path, content) in &commit.files {
+                if disk.text(&format!("{directory}/{path}")) != Some(content) {
+                    lacking.push(format!("{default} lacks {path}"));
+                }
+            }
+        }
+    }
+    let booted_before = disk
+        .below(&format!(
+            "{}/var/log",
+            stateroot_directory(&default.stateroot)
+        ))
+        .next()
+        .is_some();
+    if default.stateroot != origin.stateroot && !booted_before {
+        lacking.extend(first_boot_lacks(machine, &default));
+    }
+    lacking
+}
+
+/// What the first boot of a target needs and the disk does not hold.
+fn first_boot_lacks(machine: &Machine, target: &DeploymentId) -> Vec<String> {
+    let disk = &machine.disk;
+    let var = |rel: &str| format!("{}/{rel}", stateroot_directory(&target.stateroot));
+    let mut lacking = Vec::new();
+    let seeds = machine.registry.values();
+    let mut seeds = seeds.filter(|seed| seed.content.commit == target.checksum);
+    // A seed of this commit whose documents are those that were unpacked.
+    let whole = seeds.any(|seed| {
+        let etc = deployment_directory(target);
+        let mut var_files = seed.var.iter().filter(|(path, _)| !path.ends_with('/'));
+        let mut etc_files = seed.etc.iter();
+        var_files.all(|(path, content)| disk.text(&var(&format!("var/{path}"))) == Some(content))
+            && etc_files
+                .all(|(path, content)| disk.text(&format!("{etc}/etc/{path}")) == Some(content))
+            && seed
+                .deleted
+                .iter()
+                .all(|path| disk.get(&format!("{etc}/etc/{path}")).is_none())
+    });
+    if !whole {
+        lacking.push(format!("{target} is not as its seed has it"));
+    }
+    let inside = |path: &str| in_stateroot(&target.stateroot, path);
+    let saved = disk.content(&inside(path::SAVED_IBU));
+    if !saved.is_some_and(|bytes| saved_cr::parse(bytes).is_ok()) {
+        lacking.push(format!("{target} lacks the saved CR"));
+    }
+    for needed in [
+        path::RECONFIGURATION,
+        path::CLUSTER_MANIFESTS,
+        path::ROLLBACK_CONFIG,
+    ] {
+        if disk.get(&inside(needed)).is_none() {
+            lacking.push(format!("{target} lacks {needed}"));
+        }
+    }
+    lacking
+}
+
+pub(crate) fn in_stateroot(stateroot: &StaterootName, absolute: &str) -> String {
+    format!("{}{absolute}", stateroot_directory(stateroot))
+}

@@ -1,0 +1,242 @@
+//! The simulated node: a machine behind the ports, with every operation counted and a power switch.
+
+use std::fmt;
+use std::panic::resume_unwind;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
+
+use api::Stage;
+use node::ports::Ports;
+use node::{ErrorKind, PortError, PortResult};
+use planner::PlanName;
+
+use crate::invariant::Guard;
+use crate::machine::Machine;
+use crate::ports::change;
+
+/// What happens at an operation. Operations are counted from 0 when a fault is set; every effect of a port lies between
+/// two of them, and calls with several effects have one between any two.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// The process ends there.
+    Kill(u64),
+    /// The power goes there.
+    Cut(u64),
+    /// The call fails there: before, in the middle of, or after its effect.
+    Error(u64, ErrorKind),
+    /// A status write finds that somebody else wrote first.
+    Conflict(u64),
+    /// The user asks for stage Idle there, and the run that is under way is asked to stop.
+    Stop(u64),
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Off {
+    Killed,
+    PowerCut,
+    Reboot,
+}
+
+/// A machine's state between two operations, and how many operations in a row left it so.
+#[derive(Clone, Debug)]
+pub struct Moment {
+    /// The number of the first such operation.
+    pub first: u64,
+    /// The last such operation.
+    pub last: u64,
+    /// What the last one was.
+    pub operation: String,
+    /// The machine.
+    pub machine: Machine,
+    /// What watches over the walk.
+    pub guard: Guard,
+}
+
+pub(crate) struct Inner {
+    pub machine: Machine,
+    /// Raised with every effect.
+    pub version: u64,
+    pub count: u64,
+    pub fault: Option<Fault>,
+    /// Stops the run that is under way.
+    pub token: Option<engine::StopToken>,
+    pub off: Option<Off>,
+    pub driver: Option<ThreadId>,
+    pub moments: Option<Vec<Moment>>,
+    recorded: Option<u64>,
+    checked: Option<u64>,
+    pub guard: Guard,
+    pub plan: Option<PlanName>,
+    pub violations: Vec<String>,
+    pub last_operation: String,
+    /// Names of port calls with how often each was made.
+    pub calls: std::collections::BTreeMap<&'static str, u64>,
+}
+
+/// A simulated node.
+pub struct Node(Mutex<Inner>);
+
+impl Node {
+    /// A node with this machine, switched on or not.
+    pub fn new(machine: Machine, guard: Guard) -> Self {
+        Self(Mutex::new(Inner {
+            machine,
+            version: 0,
+            count: 0,
+            fault: None,
+            token: None,
+            off: None,
+            driver: None,
+            moments: None,
+            recorded: None,
+            checked: None,
+            guard,
+            plan: None,
+            violations: Vec::new(),
+            last_operation: String::new(),
+            calls: std::collections::BTreeMap::new(),
+        }))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The ports of this node.
+    pub fn ports(&self) -> Ports<'_> {
+        Ports {
+            ostree: self,
+            images: self,
+            seeds: self,
+            units: self,
+            files: self,
+            clock: self,
+            cluster: self,
+        }
+    }
+
+    /// What an observer outside of the node sees: no operation.
+    pub(crate) fn see<T>(&self, look: impl FnOnce(&Machine) -> T) -> T {
+        look(&self.lock().machine)
+    }
+
+    /// Changes the machine from outside, by a user or by time: no operation.
+    pub(crate) fn alter<T>(&self, change: impl FnOnce(&mut Machine) -> T) -> T {
+        let mut inner = self.lock();
+        inner.version += 1;
+        change(&mut inner.machine)
+    }
+
+    /// An effect of a port. Always between two operations.
+    pub(crate) fn effect<T>(&self, change: impl FnOnce(&mut Machine) -> T) -> PortResult<T> {
+        self.alive()?;
+        Ok(self.alter(change))
+    }
+
+    /// Ends this thread's work when the process has ended: the driver's by unwinding, so that no code of the product
+    /// runs on; a thread that the product started gets an error, and its effects are refused.
+    fn alive(&self) -> PortResult<()> {
+        let inner = self.lock();
+        let Some(off) = inner.off else {
+            return Ok(());
+        };
+        if inner.driver == Some(std::thread::current().id()) {
+            drop(inner);
+            resume_unwind(Box::new(off));
+        }
+        Err(PortError::plain(
+            ErrorKind::Interrupted,
+            "the process has ended",
+        ))
+    }
+
+    /// One operation: the point where a fault may strike.
+    pub(crate) fn operation(
+        &self,
+        call: &'static str,
+        object: &dyn fmt::Display,
+    ) -> PortResult<()> {
+        self.alive()?;
+        let mut inner = self.lock();
+        let at = inner.count;
+        inner.count += 1;
+        *inner.calls.entry(call).or_default() += 1;
+        inner.last_operation = format!("{call} {object}");
+        inner.check();
+        inner.record(at);
+        let failed = |kind| Err(PortError::plain(kind, format!("injected: {call} {object}")));
+        match inner.fault.clone() {
+            Some(Fault::Kill(when)) if when == at => inner.off = Some(Off::Killed),
+            Some(Fault::Cut(when)) if when == at => inner.off = Some(Off::PowerCut),
+            Some(Fault::Error(when, kind)) if when == at => return failed(kind),
+            Some(Fault::Stop(when)) if when == at => {
+                inner.version += 1;
+                change(&mut inner.machine, |ibu| {
+                    ibu.spec.stage = Some(Stage::Idle.as_str().to_owned());
+                });
+                if let Some(token) = &inner.token {
+                    token.stop();
+                }
+            }
+            _ => return Ok(()),
+        }
+        drop(inner);
+        self.alive()
+    }
+
+    /// Whether a status write at this operation shall find a conflict.
+    pub(crate) fn conflicts(&self) -> bool {
+        let inner = self.lock();
+        matches!(inner.fault, Some(Fault::Conflict(when)) if when + 1 == inner.count)
+    }
+
+    /// Ends the process in this way.
+    pub(crate) fn switch_off(&self, off: Off) {
+        self.lock().off = Some(off);
+    }
+
+    /// What has been found wrong so far, each with the operation before which it was seen.
+    pub fn violations(&self) -> Vec<String> {
+        self.lock().violations.clone()
+    }
+
+    /// How many operations there were since the fault was set.
+    pub fn operations(&self) -> u64 {
+        self.lock().count
+    }
+}
+
+impl Inner {
+    /// Checks the invariants once per state.
+    pub(crate) fn check(&mut self) {
+        if self.checked == Some(self.version) {
+            return;
+        }
+        self.checked = Some(self.version);
+        let found = self.guard.check(&self.machine, self.plan);
+        let at = format!("before operation {} ({})", self.count, self.last_operation);
+        self.violations
+            .extend(found.into_iter().map(|text| format!("{text}, {at}")));
+    }
+
+    fn record(&mut self, at: u64) {
+        let Some(moments) = &mut self.moments else {
+            return;
+        };
+        if self.recorded == Some(self.version)
+            && let Some(moment) = moments.last_mut()
+        {
+            moment.last = at;
+            return;
+        }
+        self.recorded = Some(self.version);
+        moments.push(Moment {
+            first: at,
+            last: at,
+            operation: self.last_operation.clone(),
+            machine: self.machine.clone(),
+            guard: self.guard.clone(),
+        });
+    }
+}

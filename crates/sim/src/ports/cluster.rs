@@ -1,0 +1,196 @@
+//! The API server, with its etcd in the booted stateroot's `/var`.
+
+use api::reconfiguration::SeedReconfiguration;
+use api::{ImageBasedUpgrade, ImageBasedUpgradeStatus, Secret, Timestamp, path};
+use node::ports::{Cluster, ClusterFacts, NodePath, Published, PullSecret};
+use node::{ErrorKind, PortError, PortResult};
+
+use crate::machine::Machine;
+use crate::node::Node;
+
+/// Where etcd keeps an object.
+fn key(machine: &Machine, name: &str) -> String {
+    machine.var(&format!("lib/etcd/{name}"))
+}
+
+fn value(machine: &Machine, name: &str) -> String {
+    let text = machine.cache.text(&key(machine, name));
+    text.unwrap_or_default().to_owned()
+}
+
+fn put(machine: &mut Machine, name: &str, text: impl Into<String>) {
+    let key = key(machine, name);
+    machine.write_durably(&key, 0o600, text.into().into_bytes());
+}
+
+pub(crate) fn live(machine: &Machine) -> Option<ImageBasedUpgrade> {
+    serde_json::from_str(&value(machine, "upgrade")).ok()
+}
+
+/// Stores the object at the next resource version.
+pub(crate) fn store(machine: &mut Machine, mut ibu: ImageBasedUpgrade) {
+    let revision = value(machine, "revision").parse::<u64>().unwrap_or(0) + 1;
+    put(machine, "revision", revision.to_string());
+    ibu.metadata.resource_version = Some(revision.to_string());
+    if let Ok(text) = serde_json::to_string(&ibu) {
+        put(machine, "upgrade", text);
+    }
+}
+
+/// Stores the object as the API server takes a change of it: `generation` counts changes of `spec`.
+pub(crate) fn change(machine: &mut Machine, edit: impl FnOnce(&mut ImageBasedUpgrade)) {
+    if let Some(mut ibu) = live(machine) {
+        let before = ibu.spec.clone();
+        edit(&mut ibu);
+        if ibu.spec != before {
+            ibu.metadata.generation = ibu.metadata.generation.map(|number| number + 1);
+        }
+        store(machine, ibu);
+    }
+}
+
+fn create(machine: &mut Machine, mut ibu: ImageBasedUpgrade) {
+    ibu.metadata.uid = Some(format!("uid-{}", machine.boot.number));
+    ibu.metadata.generation = Some(1);
+    let now = i64::try_from(machine.now / 1000).unwrap_or(i64::MAX);
+    ibu.metadata.creation_timestamp = Some(Timestamp::from_unix(now));
+    ibu.status = None;
+    store(machine, ibu);
+}
+
+impl Node {
+    fn call(&self, call: &'static str, object: &str) -> PortResult<()> {
+        self.operation(call, &object)?;
+        if self.see(Machine::api_answers) {
+            return Ok(());
+        }
+        Err(PortError::plain(
+            ErrorKind::Transient,
+            "the API server does not answer",
+        ))
+    }
+}
+
+impl Cluster for Node {
+    fn upgrade(&self) -> PortResult<Option<ImageBasedUpgrade>> {
+        self.call("get upgrade", "")?;
+        Ok(self.see(live))
+    }
+
+    fn publish(
+        &self,
+        seen: &ImageBasedUpgrade,
+        status: &ImageBasedUpgradeStatus,
+    ) -> PortResult<Published> {
+        self.call("publish", "")?;
+        if self.conflicts() {
+            self.effect(|machine| change(machine, |_| {}))?;
+        }
+        let version = self.see(live).and_then(|ibu| ibu.metadata.resource_version);
+        if version != seen.metadata.resource_version {
+            return Ok(Published::Conflict);
+        }
+        self.effect(|machine| change(machine, |ibu| ibu.status = Some(status.clone())))?;
+        self.operation("published", &"")?;
+        Ok(Published::Stored)
+    }
+
+    fn ensure_upgrade(&self) -> PortResult<()> {
+        self.call("ensure_upgrade", "")?;
+        if self.see(live).is_none() {
+            self.effect(|machine| create(machine, ImageBasedUpgrade::initial()))?;
+        }
+        self.operation("ensured_upgrade", &"")
+    }
+
+    fn restore_upgrade(&self, saved: &ImageBasedUpgrade) -> PortResult<()> {
+        self.call("restore_upgrade", "")?;
+        if self.see(live).is_none() {
+            self.effect(|machine| create(machine, saved.clone()))?;
+            self.operation("restore_upgrade: created", &"")?;
+        }
+        let same = self.see(live).is_some_and(|live| {
+            live.spec == saved.spec && live.metadata.annotations == saved.metadata.annotations
+        });
+        if !same {
+            self.effect(|machine| change(machine, |live| live.status = None))?;
+            self.operation("restore_upgrade: status taken away", &"")?;
+            self.effect(|machine| {
+                change(machine, |live| {
+                    live.spec = saved.spec.clone();
+                    live.metadata.labels = saved.metadata.labels.clone();
+                    live.metadata.annotations = saved.metadata.annotations.clone();
+                });
+            })?;
+            self.operation("restore_upgrade: updated", &"")?;
+        }
+        self.effect(|machine| change(machine, |live| live.status = saved.status.clone()))?;
+        self.operation("restored_upgrade", &"")
+    }
+
+    fn annotate(&self, key: &str, value: Option<&str>) -> PortResult<()> {
+        self.call("annotate", key)?;
+        self.effect(|machine| {
+            change(machine, |live| {
+                match value {
+                    Some(value) => live.metadata.annotations.insert(key.into(), value.into()),
+                    None => live.metadata.annotations.remove(key),
+                };
+            });
+        })?;
+        self.operation("annotated", &key)
+    }
+
+    fn facts(&self) -> PortResult<ClusterFacts> {
+        self.call("cluster facts", "")?;
+        Ok(ClusterFacts {
+            version: self.see(|machine| value(machine, "version")),
+            release_registry: "registry.site:5000".to_owned(),
+            ..ClusterFacts::default()
+        })
+    }
+
+    fn pull_secret(&self, name: &str) -> PortResult<PullSecret> {
+        self.call("pull_secret", name)?;
+        Ok(PullSecret(b"{\"auths\":{}}".to_vec()))
+    }
+
+    fn reconfiguration(&self) -> PortResult<SeedReconfiguration> {
+        self.call("reconfiguration", "")?;
+        Ok(self.see(|machine| {
+            let secret = machine.resolve(&NodePath::booted(path::PULL_SECRET));
+            let secret = machine.cache.text(&secret).unwrap_or_default();
+            let hostname = machine.cache.text(&machine.etc("hostname"));
+            SeedReconfiguration {
+                api_version: api::reconfiguration::API_VERSION,
+                cluster_id: value(machine, "cluster-id"),
+                hostname: hostname.unwrap_or_default().trim_end().to_owned(),
+                pull_secret: Secret::new(secret.to_owned()),
+                ..SeedReconfiguration::default()
+            }
+        }))
+    }
+
+    fn mirror_manifests(&self) -> PortResult<Vec<(String, Vec<u8>)>> {
+        self.call("mirror_manifests", "")?;
+        let manifest = ("image-digest-mirror-set.json".to_owned(), b"{}".to_vec());
+        Ok(vec![manifest])
+    }
+
+    fn ready(&self) -> bool {
+        self.see(Machine::api_answers)
+    }
+
+    fn cluster_id(&self) -> PortResult<String> {
+        self.call("cluster_id", "")?;
+        Ok(self.see(|machine| value(machine, "cluster-id")))
+    }
+
+    fn set_cluster_id(&self, id: &str) -> PortResult<()> {
+        self.call("set_cluster_id", id)?;
+        self.effect(|machine| put(machine, "cluster-id", id))?;
+        self.operation("cluster_id_set", &id)
+    }
+
+    fn announce(&self, _reason: &str, _note: &str) {}
+}

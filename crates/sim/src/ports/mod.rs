@@ -1,0 +1,11 @@
+//! The ports, acting on the machine.
+
+mod cluster;
+mod files;
+mod images;
+mod ostree;
+mod seeds;
+mod units;
+
+pub(crate) use cluster::{change, live};
+pub(crate) use images::stored;

@@ -1,0 +1,160 @@
+//! The registry, the spool and what is in a seed.
+
+use api::{DeploymentId, ImageRef, StaterootName};
+use node::ports::{PullSecret, SeedContent, SeedPin, Seeds, Watch};
+use node::{ErrorKind, PortError, PortResult};
+
+use crate::machine::{CONTAINERS, REPOSITORY, deployment_directory, stateroot_directory};
+use crate::node::Node;
+use crate::seed_image::SeedImage;
+
+fn spool() -> String {
+    format!("{CONTAINERS}/lca/seed")
+}
+
+impl Node {
+    fn offered(&self, image: &ImageRef) -> PortResult<SeedImage> {
+        let found = self.see(|machine| machine.registry.get(image.as_str()).cloned());
+        found.ok_or_else(|| {
+            let text = format!("the registry does not have {image}");
+            PortError::plain(ErrorKind::Permanent, text)
+        })
+    }
+
+    /// The seed, if all its blobs are in the spool.
+    fn spooled(&self, pin: &SeedPin) -> PortResult<SeedImage> {
+        let seed = self.offered(&pin.image)?;
+        let complete = self.see(|machine| {
+            let mut layers = pin.layers.iter();
+            layers.all(|(digest, _)| {
+                let blob = format!("{}/blobs/{}", spool(), digest.hex());
+                machine.cache.text(&blob) == Some(digest.as_str())
+            })
+        });
+        if complete {
+            Ok(seed)
+        } else {
+            let text = format!("the spool does not hold the seed {}", pin.digest);
+            Err(PortError::plain(ErrorKind::Transient, text))
+        }
+    }
+
+    fn unpack(
+        &self,
+        what: &'static str,
+        files: impl Iterator<Item = (String, String)>,
+        watch: &dyn Watch,
+    ) -> PortResult<()> {
+        for (done, (path, content)) in (0..).zip(files) {
+            self.operation(what, &path)?;
+            if !watch.progress(done, None, &path) {
+                return Err(PortError::stopped(format!("{what} {path}")));
+            }
+            self.effect(|machine| match path.strip_suffix('/') {
+                Some(directory) => machine.cache.make_directory(directory, 0o755),
+                None => machine.cache.write(&path, 0o644, content.into_bytes()),
+            })?;
+        }
+        self.operation(what, &"to its end")
+    }
+}
+
+impl Seeds for Node {
+    fn resolve(&self, image: &ImageRef, _secret: &PullSecret) -> PortResult<SeedPin> {
+        self.operation("resolve", image)?;
+        self.offered(image).map(|seed| seed.pin)
+    }
+
+    fn fetch(
+        &self,
+        pin: &SeedPin,
+        _secret: &PullSecret,
+        watch: &dyn Watch,
+    ) -> PortResult<SeedContent> {
+        self.operation("fetch", &pin.digest)?;
+        let seed = self.offered(&pin.image)?;
+        for (done, (digest, size)) in (0..).zip(&pin.layers) {
+            if !watch.progress(done, None, digest.as_str()) {
+                return Err(PortError::stopped(format!("fetching blob {digest}")));
+            }
+            let blob = format!("{}/blobs/{}", spool(), digest.hex());
+            if self.see(|machine| machine.cache.get(&blob).is_some()) {
+                continue;
+            }
+            let part = format!("{blob}.part");
+            let half = vec![b'.'; usize::try_from(size / 2).unwrap_or(1)];
+            self.effect(|machine| machine.cache.write(&part, 0o600, half))?;
+            self.operation("fetch: half a blob", digest)?;
+            self.effect(|machine| {
+                machine.cache.remove(&part);
+                machine.disk.remove(&part);
+                machine.write_durably(&blob, 0o600, digest.as_str().as_bytes());
+            })?;
+            self.operation("fetch: a blob", digest)?;
+        }
+        self.operation("fetched", &pin.digest)?;
+        Ok(seed.content)
+    }
+
+    fn import_commit(&self, pin: &SeedPin, commit: &str, watch: &dyn Watch) -> PortResult<()> {
+        self.operation("import_commit", &commit)?;
+        self.spooled(pin)?;
+        let known = self.see(|machine| machine.commits.get(commit).cloned());
+        let Some(content) = known else {
+            let text = format!("the seed does not hold commit {commit}");
+            return Err(PortError::plain(ErrorKind::Permanent, text));
+        };
+        let objects = content.objects(commit).into_iter();
+        let files =
+            objects.map(|(name, content)| (format!("{REPOSITORY}/objects/{name}"), content));
+        self.unpack("import an object", files, watch)
+    }
+
+    fn unpack_var(
+        &self,
+        pin: &SeedPin,
+        stateroot: &StaterootName,
+        watch: &dyn Watch,
+    ) -> PortResult<()> {
+        self.operation("unpack_var", stateroot)?;
+        let seed = self.spooled(pin)?;
+        let var = format!("{}/var", stateroot_directory(stateroot));
+        let files = seed.var.into_iter();
+        let files = files.map(|(path, content)| (format!("{var}/{path}"), content));
+        self.unpack("unpack var", files, watch)
+    }
+
+    fn unpack_etc(
+        &self,
+        pin: &SeedPin,
+        deployment: &DeploymentId,
+        watch: &dyn Watch,
+    ) -> PortResult<()> {
+        self.operation("unpack_etc", deployment)?;
+        let seed = self.spooled(pin)?;
+        let etc = format!("{}/etc", deployment_directory(deployment));
+        let files = seed.etc.into_iter();
+        let files = files.map(|(path, content)| (format!("{etc}/{path}"), content));
+        self.unpack("unpack etc", files, watch)?;
+        for path in seed.deleted {
+            self.effect(|machine| machine.cache.remove(&format!("{etc}/{path}")))?;
+            self.operation("unpack etc: deleted", &path)?;
+        }
+        Ok(())
+    }
+
+    fn discard(&self) -> PortResult<()> {
+        self.operation("discard", &"")?;
+        let below: Vec<String> = self.see(|machine| {
+            let spool = spool();
+            let below = machine.cache.below(&spool);
+            below.map(|(path, _)| path.to_string()).collect()
+        });
+        for path in below.iter().rev() {
+            self.effect(|machine| machine.cache.remove(path))?;
+            self.operation("discard: an entry", path)?;
+        }
+        self.effect(|machine| machine.cache.remove(&spool()))?;
+        self.operation("discarded", &"")
+    }
+}

@@ -1,0 +1,346 @@
+//! A site: one node, its user, and the processes that systemd would keep running there.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use api::{ImageBasedUpgradeStatus, SeedImageRef, Stage, names};
+use engine::{Event, StopToken};
+use node::ports::{Clock, Cluster, Published};
+use node::{Agent, FirstBoot, first_boot, restore_saved};
+use planner::{Plan, PlanName, State};
+
+use crate::invariant::Guard;
+use crate::machine::{Loss, Machine};
+use crate::node::{Fault, Moment, Node, Off};
+use crate::ports::{change, live};
+use crate::template;
+
+/// Name and version of the simulated program.
+pub const PROGRAM: &str = "lifecycle-agent sim";
+/// Passes after which a node that does not come to rest counts as stuck. An undisturbed upgrade takes fewer than 100.
+const PASSES: u32 = 600;
+/// Processes and boots after which it counts as stuck.
+const LIVES: u32 = 40;
+
+/// What the user asks for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The stage.
+    pub stage: Stage,
+    /// The seed.
+    pub image: &'static str,
+}
+
+impl Request {
+    /// Asks for a stage, with the usual seed.
+    pub fn stage(stage: Stage) -> Self {
+        Self {
+            stage,
+            image: template::SEED,
+        }
+    }
+}
+
+/// One node and its user.
+pub struct Site {
+    node: Node,
+    program: String,
+    story: Vec<String>,
+    states: Vec<State>,
+    plans: Vec<Plan>,
+    loss: Loss,
+}
+
+/// A node does not come to rest.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Stuck(pub String);
+
+impl Site {
+    /// The usual node, switched on and at rest in Idle.
+    ///
+    /// # Errors
+    /// It does not come to rest.
+    pub fn idle() -> Result<Self, Stuck> {
+        let mut machine = template::machine();
+        machine.power_on();
+        let mut site = Self::resumed(machine);
+        site.drive([])?;
+        site.watch_from_here();
+        Ok(site)
+    }
+
+    /// A site whose node is this machine, running, without any process of the agent yet.
+    pub fn resumed(machine: Machine) -> Self {
+        let guard = Guard::new(&machine);
+        Self {
+            node: Node::new(machine, guard),
+            program: PROGRAM.to_owned(),
+            story: Vec::new(),
+            states: Vec::new(),
+            plans: Vec::new(),
+            loss: Loss::Everything,
+        }
+    }
+
+    /// The same, watched over by the guard of a walk that began before.
+    pub fn resumed_within(machine: Machine, guard: Guard) -> Self {
+        let site = Self::resumed(machine);
+        site.node.lock().guard = guard;
+        site
+    }
+
+    /// The user asks for something now.
+    pub fn ask(&mut self, request: &Request) {
+        self.story
+            .push(format!("-- stage {}", request.stage.as_str()));
+        ask(&self.node, request);
+    }
+
+    /// Begins to watch over a walk: what is booted now is its origin.
+    pub fn watch_from_here(&mut self) {
+        let mut inner = self.node.lock();
+        inner.guard = Guard::new(&inner.machine);
+    }
+
+    /// The guard as it is now.
+    pub fn guard(&self) -> Guard {
+        self.node.lock().guard.clone()
+    }
+
+    /// The node.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// A copy of the machine as it is now.
+    pub fn machine(&self) -> Machine {
+        self.node.see(Clone::clone)
+    }
+
+    /// What has been published and run, one line each.
+    pub fn story(&self) -> &[String] {
+        &self.story
+    }
+
+    /// The plans that have been begun, in order.
+    pub fn plans(&self) -> &[Plan] {
+        &self.plans
+    }
+
+    /// The position that the live object shows.
+    pub fn state(&self) -> State {
+        let status = self.node.see(live).and_then(|ibu| ibu.status);
+        planner::parse(&status.unwrap_or_default().conditions).state
+    }
+
+    /// From now on operations are counted from 0, and this happens at one of them.
+    pub fn arm(&mut self, fault: Option<Fault>) {
+        let mut inner = self.node.lock();
+        inner.count = 0;
+        inner.fault = fault;
+    }
+
+    /// What a power cut takes away.
+    pub fn lose(&mut self, loss: Loss) {
+        self.loss = loss;
+    }
+
+    /// From now on every state of the machine is kept.
+    pub fn record(&mut self) {
+        self.node.lock().moments = Some(Vec::new());
+    }
+
+    /// The states since [`Self::record`].
+    pub fn take_moments(&mut self) -> Vec<Moment> {
+        self.node.lock().moments.take().unwrap_or_default()
+    }
+
+    /// Runs until nothing changes any more; then the next request is made, until all are and nothing changes.
+    ///
+    /// # Errors
+    /// The node does not come to rest, or does not start.
+    pub fn drive(&mut self, requests: impl IntoIterator<Item = Request>) -> Result<(), Stuck> {
+        let mut requests: VecDeque<Request> = requests.into_iter().collect();
+        self.node.lock().driver = Some(std::thread::current().id());
+        for _ in 0..LIVES {
+            self.node.lock().off = None;
+            let ended = catch_unwind(AssertUnwindSafe(|| self.live(&mut requests)));
+            begin(&self.node, None, None);
+            let payload = match ended {
+                Ok(rested) => {
+                    self.node.lock().check();
+                    return rested;
+                }
+                Err(payload) => payload,
+            };
+            // A panic behind the power switch is the scope's, whose thread was refused.
+            let off = match (payload.downcast_ref::<Off>(), self.node.lock().off) {
+                (Some(off), _) => *off,
+                (None, Some(off)) => off,
+                (None, None) => resume_unwind(payload),
+            };
+            self.story.push(format!("-- {off:?}"));
+            let mut inner = self.node.lock();
+            match off {
+                Off::Killed => continue,
+                Off::PowerCut => {
+                    let loss = self.loss;
+                    inner.machine.lose_power(loss);
+                }
+                Off::Reboot => inner.machine.shut_down(),
+            }
+            if !inner.machine.power_on() {
+                return Err(Stuck("the boot loader finds nothing to start".to_owned()));
+            }
+            inner.version += 1;
+            let machine = inner.machine.clone();
+            inner.guard.booted(&machine);
+        }
+        Err(Stuck(format!("not at rest after {LIVES} processes")))
+    }
+
+    /// One life of the agent's processes: the first boot's unit, then the controller.
+    fn live(&mut self, requests: &mut VecDeque<Request>) -> Result<(), Stuck> {
+        // Borrowed apart from the story that is written meanwhile.
+        let Self {
+            node,
+            program,
+            story,
+            states,
+            plans,
+            ..
+        } = self;
+        let unit = node.see(|machine| {
+            let enabled = machine
+                .cache
+                .get(&machine.wants(names::POST_PIVOT_UNIT))
+                .is_some();
+            let begun = machine.boot.active.contains(names::POST_PIVOT_UNIT);
+            (enabled || begun) && !machine.boot.first_boot_over
+        });
+        if unit {
+            run_first_boot(node, program, story)?;
+        }
+        let agent = Agent::new(node.ports(), program.as_str());
+        let mut passes = 0..PASSES;
+        let mut pass_or_give_up = |story: &[String]| {
+            let last = story.last().cloned().unwrap_or_default();
+            passes
+                .next()
+                .map(drop)
+                .ok_or_else(|| Stuck(format!("not at rest: {last}")))
+        };
+        loop {
+            pass_or_give_up(story)?;
+            if node.ready() && restore_saved(agent.ports()).is_ok() {
+                break;
+            }
+            node.pause(1000);
+        }
+        loop {
+            pass_or_give_up(story)?;
+            let ibu = match node.upgrade() {
+                Ok(Some(ibu)) => ibu,
+                Ok(None) => {
+                    if node.ensure_upgrade().is_err() {
+                        node.pause(1000);
+                    }
+                    continue;
+                }
+                Err(_) => {
+                    node.pause(1000);
+                    continue;
+                }
+            };
+            let Ok(pass) = agent.pass(&ibu) else {
+                node.pause(1000);
+                continue;
+            };
+            if let Some(status) = pass.publish {
+                match node.publish(&ibu, &status) {
+                    Ok(Published::Stored) => {
+                        story.push(told(&status));
+                        states.push(pass.decision.state);
+                    }
+                    Ok(Published::Conflict) => {}
+                    Err(_) => node.pause(1000),
+                }
+            } else if let Some(plan) = pass.run {
+                let stop = agent.latest().begin(plan.name);
+                begin(node, Some(plan.name), Some(stop.clone()));
+                let outcome = agent.carry_out(&plan, &stop, &mut |_: &Event| {});
+                begin(node, None, None);
+                story.push(format!("ran {}: {outcome:?}", plan.name.as_str()));
+                plans.push(plan);
+            } else if let Some(seconds) = pass.look_again {
+                node.pause(seconds * 1000);
+            } else if let Some(request) = requests.pop_front() {
+                story.push(format!("-- stage {}", request.stage.as_str()));
+                ask(node, &request);
+            } else {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The positions that were published, in order.
+    pub fn states(&self) -> &[State] {
+        &self.states
+    }
+}
+
+/// The unit of the first boot, started again by systemd when it fails.
+fn run_first_boot(node: &Node, program: &str, story: &mut Vec<String>) -> Result<(), Stuck> {
+    let mut failure = String::new();
+    for _ in 0..10 {
+        let agent = Agent::new(node.ports(), program);
+        match first_boot(&agent, &StopToken::new(), &mut |_: &Event| {}) {
+            Ok(FirstBoot::NothingToDo | FirstBoot::Done) => {
+                story.push("first boot over".to_owned());
+                node.alter(|machine| {
+                    machine.boot.active.remove(names::POST_PIVOT_UNIT);
+                    machine.boot.first_boot_over = true;
+                });
+                return Ok(());
+            }
+            Ok(FirstBoot::Stopped) => failure = "stopped".to_owned(),
+            Err(error) => failure = engine::error_chain(&error),
+        }
+        story.push(format!("first boot: {failure}"));
+        node.pause(1000);
+    }
+    Err(Stuck(format!("the first boot does not end: {failure}")))
+}
+
+/// What runs now, for the guard and for faults.
+fn begin(node: &Node, plan: Option<PlanName>, token: Option<StopToken>) {
+    let mut inner = node.lock();
+    (inner.plan, inner.token) = (plan, token);
+}
+
+/// The user writes the spec.
+fn ask(node: &Node, request: &Request) {
+    node.alter(|machine| {
+        change(machine, |ibu| {
+            ibu.spec.stage = Some(request.stage.as_str().to_owned());
+            ibu.spec.seed_image_ref = Some(SeedImageRef {
+                version: template::TARGET.to_owned(),
+                image: request.image.to_owned(),
+                pull_secret_ref: None,
+            });
+        });
+    });
+}
+
+/// What `kubectl get` shows of a status.
+fn told(status: &ImageBasedUpgradeStatus) -> String {
+    let next: Vec<&str> = status
+        .valid_next_stages
+        .iter()
+        .map(|stage| stage.as_str())
+        .collect();
+    status.conditions.last().map_or_else(String::new, |last| {
+        let (kind, reason, message) = (&last.type_, &last.reason, &last.message);
+        format!("{kind}={:?} {reason}: {message} {next:?}", last.status)
+    })
+}
