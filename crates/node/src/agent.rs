@@ -4,13 +4,14 @@
 //! when the object changes, the run tells something, or the time to look again has come.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use api::{ImageBasedUpgrade, ImageBasedUpgradeStatus, Stage, annotation};
 use engine::{
     Event, EventSink, Header, Journal, JournalState, JournalStore, Outcome, RunId, RunIdError,
     StopToken,
 };
-use planner::{Act, Decision, ErrorKind, Occasion, Plan, State, Why};
+use planner::{Act, Decision, ErrorKind, Facts, Occasion, Plan, State, Step, Why};
 
 use crate::latest::LatestRun;
 use crate::observe::observe;
@@ -27,6 +28,8 @@ pub struct Agent<'a> {
     program: String,
     latest: LatestRun,
     runs: AtomicU32,
+    /// What the latest pass saw: journals say what their plan was made from.
+    seen: Mutex<serde_json::Value>,
 }
 
 /// What a pass asks of its caller, in this order.
@@ -50,6 +53,7 @@ impl<'a> Agent<'a> {
             program: program.into(),
             latest: LatestRun::default(),
             runs: AtomicU32::new(0),
+            seen: Mutex::default(),
         }
     }
 
@@ -72,6 +76,7 @@ impl<'a> Agent<'a> {
         let parsed = planner::parse(&status.conditions);
         let run = self.latest.fact(self.ports.clock.uptime());
         let facts = observe(&self.ports, ibu, parsed.state, run, self.run_id())?;
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = summary(&facts);
         let decision = planner::decide(&ibu.spec, &status.conditions, parsed, &facts);
         let requested = ibu.spec.stage().ok().flatten().unwrap_or(Stage::Idle);
         let occasion = Occasion {
@@ -176,7 +181,8 @@ impl<'a> Agent<'a> {
         for run in &ended[..surplus] {
             store.remove(run).map_err(unlisted)?;
         }
-        let run: RunId = self.run_id().parse().map_err(|error: RunIdError| {
+        let id = stamped(plan).map_or_else(|| self.run_id(), ToOwned::to_owned);
+        let run: RunId = id.parse().map_err(|error: RunIdError| {
             PortError::new(ErrorKind::Permanent, "naming a run", error)
         })?;
         let header = Header::new::<NodeWork<'_>>(
@@ -185,7 +191,10 @@ impl<'a> Agent<'a> {
             run,
             plan.name.as_str(),
             self.now(),
-            serde_json::Value::Null,
+            self.seen
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
             plan.steps.clone(),
         );
         let journal = Journal::create(store, header).map_err(unusable)?;
@@ -238,6 +247,28 @@ impl<'a> Agent<'a> {
             self.ports.clock.uptime()
         )
     }
+}
+
+/// The id that a plan's own documents name its run by.
+fn stamped(plan: &Plan) -> Option<&str> {
+    plan.steps.iter().find_map(|step| match step {
+        Step::SaveHandover { stamp, .. } | Step::SaveOriginCopy { stamp } => {
+            Some(stamp.run_id.as_str())
+        }
+        _ => None,
+    })
+}
+
+/// The facts that place a run: for people who read its journal.
+fn summary(facts: &Facts) -> serde_json::Value {
+    let id = |id: &api::DeploymentId| id.to_string();
+    serde_json::json!({
+        "booted": facts.booted.as_ref().map_or_else(String::clone, id),
+        "default": facts.default.as_ref().map(id),
+        "origin": facts.origin.as_ref().map(id),
+        "target": facts.target.as_ref().map(|target| target.stateroot.as_str()),
+        "removable": facts.removable.iter().map(|name| name.as_str()).collect::<Vec<_>>(),
+    })
 }
 
 /// Positions whose entering is itself an outcome of the latest run, and that go on from it.

@@ -45,11 +45,8 @@ pub(crate) fn labels(pin: &SeedPin, cluster: &ClusterFacts) -> Result<(), String
     same(SharedProperty::Fips, info.has_fips, cluster.has_fips).map_err(incompatible)?;
     match &info.additional_trust_bundle {
         None => Ok(()),
-        Some(bundle) => trust_bundle(bundle, cluster).map_err(|text| {
-            incompatible(format!(
-                "checking seed image additional trust bundle compatibility: {text}"
-            ))
-        }),
+        Some(bundle) => trust_bundle(bundle, cluster)
+            .map_err(|text| incompatible(format!("{}{text}", message::SEED_TRUST_PREFIX))),
     }
 }
 
@@ -70,9 +67,9 @@ fn trust_bundle(seed: &TrustBundleState, cluster: &ClusterFacts) -> Result<(), S
     if seed.proxy_configmap_name == cluster.proxy_config_map {
         return Ok(());
     }
-    Err(format!(
-        "seed image's Proxy trustedCA configmap name \"{}\" (oc get proxy -oyaml) mismatches cluster's name \"{}\", this combination is not supported",
-        seed.proxy_configmap_name, cluster.proxy_config_map
+    Err(message::proxy_configmap_differs(
+        &seed.proxy_configmap_name,
+        &cluster.proxy_config_map,
     ))
 }
 

@@ -1,6 +1,6 @@
 //! The transition table: which stages may be asked for where, and where asking leads.
 
-use api::Stage;
+use api::{Stage, message};
 use serde::Serialize;
 
 use crate::state::{Side, State};
@@ -26,14 +26,12 @@ impl Refusal {
     /// The contract's text (2.4).
     pub fn message(self) -> &'static str {
         match self {
-            Refusal::PreviousStageNotSucceeded => "Previous stage not succeeded",
-            Refusal::NothingToRollBack => "Upgrade not started or already finalized",
-            Refusal::RollbackFailed => "Transition to Idle not allowed - Rollback failed",
-            Refusal::RollbackInProgress => {
-                "Transition to Idle not allowed - Rollback is in progress"
-            }
-            Refusal::RollbackFirst => "Transition to Idle not allowed - Rollback first",
-            Refusal::NotAllowed => "Abort or finalize not allowed",
+            Refusal::PreviousStageNotSucceeded => message::PREVIOUS_STAGE_NOT_SUCCEEDED,
+            Refusal::NothingToRollBack => message::UPGRADE_NOT_STARTED,
+            Refusal::RollbackFailed => message::IDLE_REFUSED_ROLLBACK_FAILED,
+            Refusal::RollbackInProgress => message::IDLE_REFUSED_ROLLBACK_IN_PROGRESS,
+            Refusal::RollbackFirst => message::IDLE_REFUSED_ROLLBACK_FIRST,
+            Refusal::NotAllowed => message::IDLE_REFUSED,
         }
     }
 }
