@@ -54,7 +54,11 @@ fn nothing_else_is_granted() {
         .grants()
         .into_iter()
         .filter(|granted| granted.resource != "securitycontextconstraints")
-        .filter(|granted| !CONTROLLER.iter().any(|permission| is_for(permission, granted)))
+        .filter(|granted| {
+            !CONTROLLER
+                .iter()
+                .any(|permission| is_for(permission, granted))
+        })
         .collect();
     assert!(wider.is_empty(), "{wider:#?}");
 }
@@ -75,18 +79,43 @@ fn names_and_namespaces_bind() {
         };
         assert_eq!(rules.allows(&request), expect, "{request:?}");
     };
-    check("get", "lca.openshift.io imagebasedupgrades", "upgrade", true);
+    check(
+        "get",
+        "lca.openshift.io imagebasedupgrades",
+        "upgrade",
+        true,
+    );
     check("get", "lca.openshift.io imagebasedupgrades", "other", false);
     check("list", "lca.openshift.io imagebasedupgrades", "", false);
-    check("update", "lca.openshift.io imagebasedupgrades status", "upgrade", true);
-    check("patch", "lca.openshift.io imagebasedupgrades status", "upgrade", false);
+    check(
+        "update",
+        "lca.openshift.io imagebasedupgrades status",
+        "upgrade",
+        true,
+    );
+    check(
+        "patch",
+        "lca.openshift.io imagebasedupgrades status",
+        "upgrade",
+        false,
+    );
     check("get", " secrets  openshift-lifecycle-agent", "any", true);
     check("get", " secrets  openshift-config", "pull-secret", true);
     check("get", " secrets  openshift-config", "other", false);
     check("get", " secrets  kube-public", "pull-secret", false);
     check("list", " secrets  openshift-lifecycle-agent", "", false);
-    check("use", "security.openshift.io securitycontextconstraints", "privileged", true);
-    check("use", "security.openshift.io securitycontextconstraints", "anyuid", false);
+    check(
+        "use",
+        "security.openshift.io securitycontextconstraints",
+        "privileged",
+        true,
+    );
+    check(
+        "use",
+        "security.openshift.io securitycontextconstraints",
+        "anyuid",
+        false,
+    );
 }
 
 #[test]
@@ -96,13 +125,18 @@ fn the_api_server_takes_them_and_grants_what_they_say() {
     let mut namespaces: Vec<_> = CONTROLLER.iter().map(namespace).collect();
     namespaces.sort_unstable();
     namespaces.dedup();
-    for name in namespaces.iter().filter(|name| name.starts_with("openshift-")) {
+    for name in namespaces
+        .iter()
+        .filter(|name| name.starts_with("openshift-"))
+    {
         if *name != NAMESPACE {
             plane.kubectl(&["create", "namespace", name]).unwrap();
         }
     }
     for _again in 0..2 {
-        plane.kubectl(&["apply", "-R", "-f", manifests().to_str().unwrap()]).unwrap();
+        plane
+            .kubectl(&["apply", "-R", "-f", manifests().to_str().unwrap()])
+            .unwrap();
     }
     let server = |verb: &str, resource: &str, namespace: &str| {
         let account = format!("system:serviceaccount:{NAMESPACE}:{ACCOUNT}");
@@ -112,7 +146,11 @@ fn the_api_server_takes_them_and_grants_what_they_say() {
         }
         plane.kubectl(&args).is_ok()
     };
-    assert!(server("get", "imagebasedupgrades.lca.openshift.io/upgrade", ""));
+    assert!(server(
+        "get",
+        "imagebasedupgrades.lca.openshift.io/upgrade",
+        ""
+    ));
     assert!(server("create", "events.events.k8s.io", "default"));
     assert!(server("get", "secrets/pull-secret", "openshift-config"));
     assert!(!server("get", "secrets/other", "openshift-config"));

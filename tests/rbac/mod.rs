@@ -61,26 +61,34 @@ impl Rules {
     /// The rules that the documents of all `.yaml` files under `directory` bind to a service account.
     pub fn read(directory: &Path, namespace: &str, account: &str) -> Result<Rules> {
         let documents = documents(directory)?;
-        let of_kind = |kind: &'static str| documents.iter().filter(move |found| found["kind"] == kind);
+        let of_kind =
+            |kind: &'static str| documents.iter().filter(move |found| found["kind"] == kind);
         let mut rules = Vec::new();
         for kind in ["ClusterRoleBinding", "RoleBinding"] {
             for binding in of_kind(kind) {
-                let bound = binding["subjects"].as_array().into_iter().flatten().any(|subject| {
-                    subject["kind"] == "ServiceAccount"
-                        && subject["namespace"] == namespace
-                        && subject["name"] == account
-                });
+                let bound = binding["subjects"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .any(|subject| {
+                        subject["kind"] == "ServiceAccount"
+                            && subject["namespace"] == namespace
+                            && subject["name"] == account
+                    });
                 if !bound {
                     continue;
                 }
-                let role_kind = binding["roleRef"]["kind"].as_str().context("roleRef.kind")?;
+                let role_kind = binding["roleRef"]["kind"]
+                    .as_str()
+                    .context("roleRef.kind")?;
                 let place = &binding["metadata"]["namespace"];
                 let role = documents
                     .iter()
                     .find(|role| {
                         role["kind"] == role_kind
                             && role["metadata"]["name"] == binding["roleRef"]["name"]
-                            && (role_kind == "ClusterRole" || &role["metadata"]["namespace"] == place)
+                            && (role_kind == "ClusterRole"
+                                || &role["metadata"]["namespace"] == place)
                     })
                     .with_context(|| format!("no role for {}", binding["metadata"]))?;
                 for rule in role["rules"].as_array().context("rules")? {
@@ -94,7 +102,10 @@ impl Rules {
                 }
             }
         }
-        ensure!(!rules.is_empty(), "nothing is bound to {namespace}/{account}");
+        ensure!(
+            !rules.is_empty(),
+            "nothing is bound to {namespace}/{account}"
+        );
         Ok(Rules(rules))
     }
 
@@ -146,7 +157,9 @@ impl Rules {
 }
 
 fn words(rule: &Value, key: &str) -> Result<BTreeSet<String>> {
-    let list = rule[key].as_array().with_context(|| format!("a rule has no {key}"))?;
+    let list = rule[key]
+        .as_array()
+        .with_context(|| format!("a rule has no {key}"))?;
     list.iter()
         .map(|word| {
             let word = word.as_str().context("a word of a rule is no text")?;
@@ -162,7 +175,10 @@ pub fn documents(directory: &Path) -> Result<Vec<Value>> {
         .with_context(|| format!("listing {}", directory.display()))?
         .map(|entry| Ok(entry?.path()))
         .collect::<Result<_>>()?;
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    files.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "yaml")
+    });
     files.sort();
     let mut documents = Vec::new();
     for file in files {

@@ -47,7 +47,7 @@ fn event(
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
         "metadata": {
-            "generateName": format!("{}.", names::IBU),
+            "name": format!("{}.{:x}", names::IBU, now.as_nanosecond()),
             "namespace": names::EVENT_NAMESPACE,
         },
         "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string(),

@@ -151,6 +151,8 @@ impl Builder {
             format!("--client-ca-file={}", file("ca.crt")),
             format!("--token-auth-file={}", file("tokens.csv")),
             "--authorization-mode=RBAC".to_owned(),
+            // As OpenShift's; there, security context constraints say who may.
+            "--allow-privileged=true".to_owned(),
             // Nothing makes the service account that the admission plugin would wait for.
             "--disable-admission-plugins=ServiceAccount".to_owned(),
             "--service-cluster-ip-range=10.0.0.0/24".to_owned(),

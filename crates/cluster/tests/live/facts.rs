@@ -54,6 +54,11 @@ fn openshift() -> Plane {
             "infrastructure/cluster",
             r#"{"status": {"infrastructureName": "sno-x7x7x"}}"#,
         ),
+        (
+            "network.config.openshift.io/cluster",
+            r#"{"status": {"clusterNetwork": [{"cidr": "10.128.0.0/14", "hostPrefix": 23}],
+                "serviceNetwork": ["172.30.0.0/16"]}}"#,
+        ),
     ] {
         let patch = [
             "patch",

@@ -80,7 +80,7 @@ fn a_status_is_published_only_over_what_was_seen() {
             "updating the status of ImageBasedUpgrade upgrade"
         );
         let source = std::error::Error::source(&error).unwrap().to_string();
-        assert!(source.contains("status.conditions[0].reason"), "{source}");
+        assert!(source.contains("conditions[0].reason"), "{source}");
 
         // Gone, or created anew.
         plane.place(None);
