@@ -8,7 +8,9 @@ mod acl;
 mod capture;
 mod decode;
 mod entry;
+mod error;
 mod exclude;
+mod extended;
 mod overlay;
 mod pax;
 mod reader;
@@ -19,9 +21,10 @@ pub use acl::Names;
 pub use capture::{Capture, CaptureError, Captured};
 pub use decode::Decoded;
 pub use entry::{Entry, Extent, Kind, MemberPath, Time, UnsafePath};
+pub use error::ArchiveError;
 pub use exclude::Excludes;
 pub use overlay::{Node, Overlay};
-pub use reader::{ArchiveError, ArchiveReader, Content};
+pub use reader::{ArchiveReader, Content};
 pub use writer::ArchiveWriter;
 
 /// Size of a tar block in bytes (POSIX.1 ustar).

@@ -263,26 +263,29 @@ impl<'a> SeedReader<'a> {
 fn scan(
     layout: &Layout,
     layer: &Digest,
-    watch: &mut dyn Watch,
+    watch: &dyn Watch,
 ) -> Result<(BTreeMap<String, Found>, Vec<String>), ReadError> {
-    let file: File = layout.open(layer)?;
+    let input = Heeding {
+        file: layout.open(layer)?,
+        watch,
+    };
     let failed = |source| ReadError::Layer {
         layer: layer.clone(),
         source,
     };
-    let damaged = |source| ReadError::Archive {
-        layer: layer.clone(),
-        source,
+    let damaged = |source| match watch.stop_requested() {
+        true => ReadError::Stopped,
+        false => ReadError::Archive {
+            layer: layer.clone(),
+            source,
+        },
     };
-    let decoded = Decoded::new(file).map_err(failed)?;
+    let decoded = Decoded::new(input).map_err(failed)?;
     let plain = decoded.is_plain();
     let mut archive = ArchiveReader::new(decoded, Names::none());
     let (mut added, mut removed) = (BTreeMap::new(), Vec::new());
     let mut ordinal = 0;
     while let Some(entry) = archive.next_entry().map_err(damaged)? {
-        if watch.stop_requested() {
-            return Err(ReadError::Stopped);
-        }
         let before = ordinal;
         ordinal += 1;
         let Some((parent, name)) = entry.path.split() else {
@@ -340,6 +343,21 @@ fn scan(
         added.insert(name.to_owned(), found);
     }
     Ok((added, removed))
+}
+
+/// A layer's file that ends with an error when a stop is requested.
+struct Heeding<'a> {
+    file: File,
+    watch: &'a dyn Watch,
+}
+
+impl Read for Heeding<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.watch.stop_requested() {
+            return Err(io::Error::other("stopped"));
+        }
+        self.file.read(buf)
+    }
 }
 
 /// How long a document may be; `None` for what is none.

@@ -72,7 +72,7 @@ impl Trust {
             let found = text.split_inclusive(END).filter_map(|part| {
                 let start = part.find("-----BEGIN CERTIFICATE-----")?;
                 part.ends_with(END)
-                    .then(|| part[start..].as_bytes().to_vec())
+                    .then(|| part.as_bytes()[start..].to_vec())
             });
             let before = self.pem.len();
             self.pem.extend(found);

@@ -347,6 +347,11 @@ fn bad_archives_are_refused() {
         &new().raw(b'g', b"p", b"", 1 << 40, b"").end(),
         "1 MiB",
     );
+    let name = vec![b'n'; 900_000];
+    let many = (0..2).fold(new(), |archive, _| {
+        archive.raw(b'L', b"p", b"", 900_000, &name)
+    });
+    check("many names", &many.end(), "1 MiB");
     let huge = u64::MAX.to_string();
     check(
         "huge size",

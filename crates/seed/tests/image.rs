@@ -14,6 +14,7 @@ use flate2::write::GzEncoder;
 use seed::layout::Layout;
 use seed::pin::{Blob, SeedPin};
 use seed::reader::{Part, ReadError, SeedReader};
+use seed::watch::Watching;
 use seed::writer::{SeedWriter, WriteError};
 
 fn reference() -> ImageRef {
@@ -225,6 +226,23 @@ fn what_is_no_seed_is_refused() {
     let pin = pin(vec![format!("sha256:{}", "0".repeat(64)).parse().unwrap()]);
     let error = SeedReader::open(&layout, &pin, &mut ()).unwrap_err();
     assert!(matches!(error, ReadError::Layout(_)), "{error:?}");
+}
+
+#[test]
+fn opening_heeds_a_stop_inside_a_member() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::create(dir.path()).unwrap();
+    let digest = layout
+        .store(&layer(&[("etc.tgz", &vec![0; 64 << 20])], Some("gzip")))
+        .unwrap();
+    let pin = pin(vec![digest]);
+    let looks = std::sync::atomic::AtomicU32::new(0);
+    let mut watch = Watching {
+        advanced: |_| (),
+        stop: || looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed) > 2,
+    };
+    let error = SeedReader::open(&layout, &pin, &mut watch).unwrap_err();
+    assert!(matches!(error, ReadError::Stopped), "{error:?}");
 }
 
 #[test]

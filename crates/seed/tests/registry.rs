@@ -58,7 +58,9 @@ fn a_seed_goes_there_and_back() {
     let client = client(&registry, "org/seed:4.17.4");
     let sent = AtomicU64::new(0);
     let mut watch = Watching {
-        advanced: |bytes| drop(sent.fetch_add(bytes, Ordering::Relaxed)),
+        advanced: |bytes| {
+            sent.fetch_add(bytes, Ordering::Relaxed);
+        },
         stop: || false,
     };
     let layout = Layout::create(from.path()).unwrap();
@@ -93,7 +95,9 @@ fn a_restart_continues() {
     let fetch = |limit: u64| {
         let got = AtomicU64::new(0);
         let mut watch = Watching {
-            advanced: |bytes| drop(got.fetch_add(bytes, Ordering::Relaxed)),
+            advanced: |bytes| {
+                got.fetch_add(bytes, Ordering::Relaxed);
+            },
             stop: || got.load(Ordering::Relaxed) >= limit,
         };
         let result = block_on(spool(&client, &resolved, &layout, &mut watch));
@@ -194,7 +198,12 @@ fn failures_are_told_apart() {
     );
     let absent = format!("{}@sha256:{}", registry.image("org/seed"), "0".repeat(64));
     check(&absent, &auth, &trust, "NotFound");
-    check("UPPER/case:1", &auth, &trust, "InvalidReference");
+    check(
+        &registry.image("Org/Seed:1"),
+        &auth,
+        &trust,
+        "InvalidReference",
+    );
 
     // A damaged layer, then a damaged manifest.
     let resolved = resolve(&image, &auth, &trust).unwrap();

@@ -137,7 +137,7 @@ impl<'a, W: Write> Capture<'a, W> {
     }
 
     /// Captures the given paths below `root` under the same names, directories with everything in
-    /// them, then whatever else the overlay adds. A path that does not exist is a warning.
+    /// them, and whatever else the overlay adds (so it must be about this archive only). A path that does not exist is a warning.
     ///
     /// # Errors
     ///

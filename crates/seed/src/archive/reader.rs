@@ -1,16 +1,17 @@
 //! Reading an archive as a stream.
 
-use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read};
+use std::ops::Range;
 
 use tar::{EntryType, Header};
 
-use super::acl::{self, Names};
+use super::BLOCK;
+use super::acl::Names;
 use super::decode::Decoded;
-use super::entry::{Entry, Extent, Kind, MemberPath, Time, UnsafePath};
-use super::pax::{self, Records};
-use super::sparse::{self, PaxSparse};
-use super::{BLOCK, XATTR_ACL_ACCESS, XATTR_ACL_DEFAULT, XATTR_SELINUX, shown};
+use super::entry::{Entry, Extent, Kind, MemberPath, Time};
+use super::error::ArchiveError;
+use super::extended::Extended;
+use super::{pax, sparse};
 
 /// Longest extended header or GNU long name in bytes. The kernel keeps at most 64 KiB per attribute
 /// and file systems far less in all.
@@ -22,44 +23,11 @@ const TARGET_LIMIT: usize = 4096;
 /// Bytes decompressed ahead.
 const BUFFER: usize = 128 * 1024;
 
-/// Why an archive cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ArchiveError {
-    /// The bytes could not be read or decompressed.
-    #[error("reading the archive {at}")]
-    Read {
-        /// Where: the member being read.
-        at: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The archive ends too early.
-    #[error("the archive is cut short {at}")]
-    Truncated {
-        /// Where: the member being read.
-        at: String,
-    },
-    /// The bytes are not a tar header.
-    #[error("no tar header {at}: {reason}")]
-    NotATar {
-        /// Where: the member before.
-        at: String,
-        /// What is wrong.
-        reason: &'static str,
-    },
-    /// A member whose path leads out of the archive or fits no file system.
-    #[error("archive member {0}")]
-    UnsafePath(UnsafePath),
-    /// A member that is wrong in itself or of a kind that no seed carries.
-    #[error("archive member \"{member}\" {reason}")]
-    Member {
-        /// The member's path as found, escaped and shortened.
-        member: String,
-        /// What is wrong.
-        reason: String,
-    },
-}
+/// Where numeric fields stand in a header (POSIX.1 ustar).
+const MODE: Range<usize> = 100..108;
+const UID: Range<usize> = 108..116;
+const GID: Range<usize> = 116..124;
+const MTIME: Range<usize> = 136..148;
 
 /// Reads members one after the other.
 pub struct ArchiveReader<R> {
@@ -73,22 +41,6 @@ pub struct ArchiveReader<R> {
     position: u64,
     last: Option<MemberPath>,
     ended: bool,
-}
-
-/// What extended headers say about the next member.
-#[derive(Default)]
-struct Extended {
-    path: Option<Vec<u8>>,
-    link: Option<Vec<u8>>,
-    size: Option<u64>,
-    uid: Option<u64>,
-    gid: Option<u64>,
-    mtime: Option<Time>,
-    xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
-    selinux: Option<Vec<u8>>,
-    acl_access: Option<Vec<u8>>,
-    acl_default: Option<Vec<u8>>,
-    sparse: Option<PaxSparse>,
 }
 
 impl<R: Read> ArchiveReader<BufReader<Decoded<R>>> {
@@ -136,6 +88,7 @@ impl<R: Read> ArchiveReader<R> {
         (self.content, self.padding) = (0, 0);
         self.skip(rest)?;
         let mut extended = Extended::default();
+        let mut budget = META_LIMIT;
         loop {
             let block = self.block()?;
             if block.iter().all(|byte| *byte == 0) {
@@ -146,12 +99,17 @@ impl<R: Read> ArchiveReader<R> {
             let size = self.field(header.entry_size(), "a size that is not a number")?;
             match header.entry_type() {
                 EntryType::XHeader => {
-                    let data = self.metadata(size)?;
-                    self.extend(&mut extended, &data, header)?;
+                    let data = self.metadata(size, &mut budget)?;
+                    let wrong = |reason| ArchiveError::member(&header.path_bytes(), reason);
+                    extended.take(&data).map_err(wrong)?;
                 }
-                EntryType::XGlobalHeader => drop(self.metadata(size)?),
-                EntryType::GNULongName => extended.path = Some(c_string(self.metadata(size)?)),
-                EntryType::GNULongLink => extended.link = Some(c_string(self.metadata(size)?)),
+                EntryType::XGlobalHeader => drop(self.metadata(size, &mut { META_LIMIT })?),
+                EntryType::GNULongName => {
+                    extended.path = Some(c_string(self.metadata(size, &mut budget)?))
+                }
+                EntryType::GNULongLink => {
+                    extended.link = Some(c_string(self.metadata(size, &mut budget)?))
+                }
                 // A volume label: names no file.
                 kind if kind.as_byte() == b'V' => {}
                 _ => return self.member(header, extended).map(Some),
@@ -190,7 +148,7 @@ impl<R: Read> ArchiveReader<R> {
             .unwrap_or_else(|| header.path_bytes().into_owned());
         let path = MemberPath::parse(&raw_path).map_err(ArchiveError::UnsafePath)?;
         self.last = Some(path.clone());
-        let wrong = |reason: &str| member(&raw_path, reason);
+        let wrong = |reason: &str| ArchiveError::member(&raw_path, reason);
         let stored = match ext.size {
             Some(size) => size,
             None => self.field(header.entry_size(), "a size that is not a number")?,
@@ -223,34 +181,34 @@ impl<R: Read> ArchiveReader<R> {
                 extents = Some(sparse::checked(map, size, self.content).map_err(wrong)?);
             }
         }
-        let id = |value: Option<u64>, field: io::Result<u64>| {
+        let id = |value: Option<u64>, field: io::Result<u64>, at| {
             let value = match value {
                 Some(value) => value,
-                None => field.map_err(|_| wrong("has an owner that is not a number"))?,
+                None => stated(header, at, field)
+                    .ok_or_else(|| wrong("has an owner that is not a number"))?,
             };
             u32::try_from(value).map_err(|_| wrong("has an owner above 2^32"))
         };
-        let xattrs = self
-            .xattrs(&mut ext, &kind)
+        let xattrs = ext
+            .take_xattrs(&self.names, kind == Kind::Dir)
             .map_err(|reason| wrong(&reason))?;
-        Ok(Entry {
-            mode: header
-                .mode()
-                .map_err(|_| wrong("has a mode that is not a number"))?
-                & 0o7777,
-            uid: id(ext.uid, header.uid())?,
-            gid: id(ext.gid, header.gid())?,
-            mtime: match ext.mtime {
-                Some(time) => time,
-                None => Time {
-                    secs: header
-                        .mtime()
-                        .ok()
-                        .and_then(|secs| i64::try_from(secs).ok())
-                        .ok_or_else(|| wrong("has a time that is not a number"))?,
-                    nanos: 0,
-                },
+        let mode = stated(header, MODE, header.mode().map(u64::from))
+            .and_then(|mode| u32::try_from(mode).ok())
+            .ok_or_else(|| wrong("has a mode that is not a number"))?;
+        let mtime = match ext.mtime {
+            Some(time) => time,
+            None => Time {
+                secs: stated(header, MTIME, header.mtime())
+                    .and_then(|secs| i64::try_from(secs).ok())
+                    .ok_or_else(|| wrong("has a time that is not a number"))?,
+                nanos: 0,
             },
+        };
+        Ok(Entry {
+            mode: mode & 0o7777,
+            uid: id(ext.uid, header.uid(), UID)?,
+            gid: id(ext.gid, header.gid(), GID)?,
+            mtime,
             path,
             kind,
             size,
@@ -265,7 +223,7 @@ impl<R: Read> ArchiveReader<R> {
         path: &[u8],
         link: Option<Vec<u8>>,
     ) -> Result<Kind, ArchiveError> {
-        let wrong = |reason: &str| member(path, reason);
+        let wrong = |reason: &str| ArchiveError::member(path, reason);
         let target = || {
             let target = match link {
                 Some(link) => Some(link),
@@ -307,75 +265,8 @@ impl<R: Read> ArchiveReader<R> {
         })
     }
 
-    /// Extended attributes in the kernel's form. A binary attribute outranks the text that GNU tar
-    /// writes beside it: it needs no names.
-    fn xattrs(
-        &self,
-        ext: &mut Extended,
-        kind: &Kind,
-    ) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, String> {
-        let mut xattrs = std::mem::take(&mut ext.xattrs);
-        if let Some(mut label) = ext.selinux.take()
-            && !xattrs.contains_key(XATTR_SELINUX)
-        {
-            if label.last() != Some(&0) {
-                label.push(0);
-            }
-            xattrs.insert(XATTR_SELINUX.to_vec(), label);
-        }
-        let acls = [
-            (XATTR_ACL_ACCESS, &ext.acl_access),
-            (XATTR_ACL_DEFAULT, &ext.acl_default),
-        ];
-        for (name, text) in acls {
-            let Some(text) = text else { continue };
-            if xattrs.contains_key(name) || (name == XATTR_ACL_DEFAULT && *kind != Kind::Dir) {
-                continue;
-            }
-            let binary = acl::to_binary(text, &self.names)
-                .map_err(|reason| format!("has an ACL that cannot be read: {reason}"))?;
-            // Three entries say no more than the mode does; the kernel keeps no such attribute.
-            let least = if name == XATTR_ACL_DEFAULT { 1 } else { 4 };
-            if binary.len() >= 4 + least * 8 {
-                xattrs.insert(name.to_vec(), binary);
-            }
-        }
-        Ok(xattrs)
-    }
-
-    fn extend(&self, ext: &mut Extended, data: &[u8], header: &Header) -> Result<(), ArchiveError> {
-        let wrong = |reason: &str| member(&header.path_bytes(), reason);
-        for record in Records(data) {
-            let (key, value) = record.ok_or_else(|| wrong("has a malformed extended header"))?;
-            let number =
-                || pax::number(value).ok_or_else(|| wrong("has an extended header without number"));
-            match key {
-                b"path" => ext.path = Some(value.to_vec()),
-                b"linkpath" => ext.link = Some(value.to_vec()),
-                b"size" => ext.size = Some(number()?),
-                b"uid" => ext.uid = Some(number()?),
-                b"gid" => ext.gid = Some(number()?),
-                b"mtime" => {
-                    ext.mtime = Some(time(value).ok_or_else(|| wrong("has a malformed time"))?);
-                }
-                b"RHT.security.selinux" => ext.selinux = Some(value.to_vec()),
-                b"SCHILY.acl.access" => ext.acl_access = Some(value.to_vec()),
-                b"SCHILY.acl.default" => ext.acl_default = Some(value.to_vec()),
-                _ => {
-                    if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                        ext.xattrs.insert(pax::decode_xattr(name), value.to_vec());
-                    } else if let Some(name) = key.strip_prefix(b"GNU.sparse.") {
-                        let sparse = ext.sparse.get_or_insert_default();
-                        sparse.take(name, value).map_err(wrong)?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn gnu_map(&mut self, header: &Header, path: &[u8]) -> Result<Vec<Extent>, ArchiveError> {
-        let wrong = |reason: &str| member(path, reason);
+        let wrong = |reason: &str| ArchiveError::member(path, reason);
         let gnu = header
             .as_gnu()
             .ok_or_else(|| wrong("is sparse in no GNU archive"))?;
@@ -388,7 +279,7 @@ impl<R: Read> ArchiveReader<R> {
 
     /// The map of sparse format 1.0: decimal numbers, one per line, padded to a block.
     fn map_in_data(&mut self, path: &[u8]) -> Result<Vec<Extent>, ArchiveError> {
-        let wrong = || member(path, sparse::BAD_MAP);
+        let wrong = || ArchiveError::member(path, sparse::BAD_MAP);
         let (mut numbers, mut wanted) = (Vec::new(), None);
         let mut digits = Vec::new();
         while wanted.is_none_or(|wanted| numbers.len() < wanted) {
@@ -464,14 +355,14 @@ impl<R: Read> ArchiveReader<R> {
         }
     }
 
-    /// The whole content of an extended header.
-    fn metadata(&mut self, size: u64) -> Result<Vec<u8>, ArchiveError> {
-        if size > META_LIMIT {
-            return Err(ArchiveError::NotATar {
+    /// The whole content of an extended header; all those of one member share a budget.
+    fn metadata(&mut self, size: u64, budget: &mut u64) -> Result<Vec<u8>, ArchiveError> {
+        *budget = budget
+            .checked_sub(size)
+            .ok_or_else(|| ArchiveError::NotATar {
                 at: self.at(),
-                reason: "an extended header is longer than 1 MiB",
-            });
-        }
+                reason: "a member's extended headers are longer than 1 MiB",
+            })?;
         let mut data = vec![0; (size + padding(size)) as usize];
         self.fill(&mut data)?;
         data.truncate(size as usize);
@@ -550,11 +441,14 @@ impl<R: Read> Read for Content<'_, R> {
     }
 }
 
-fn member(path: &[u8], reason: &str) -> ArchiveError {
-    ArchiveError::Member {
-        member: shown(path),
-        reason: reason.to_owned(),
-    }
+/// A numeric field of the header; one that was left blank is 0, as GNU tar reads it.
+fn stated(header: &Header, at: Range<usize>, value: io::Result<u64>) -> Option<u64> {
+    let blank = || {
+        header.as_bytes()[at]
+            .iter()
+            .all(|byte| matches!(byte, 0 | b' '))
+    };
+    value.ok().or_else(|| blank().then_some(0))
 }
 
 /// Bytes to the next block.
@@ -568,28 +462,4 @@ fn c_string(mut data: Vec<u8>) -> Vec<u8> {
         data.pop();
     }
     data
-}
-
-/// A PAX time: seconds with an optional sign and fraction. Digits beyond nanoseconds are dropped.
-fn time(value: &[u8]) -> Option<Time> {
-    let (negative, value) = match value.strip_prefix(b"-") {
-        Some(value) => (true, value),
-        None => (false, value),
-    };
-    let mut parts = value.splitn(2, |byte| *byte == b'.');
-    let secs = i64::try_from(pax::number(parts.next()?)?).ok()?;
-    let mut nanos = 0;
-    if let Some(fraction) = parts.next() {
-        let mut digits = fraction.to_vec();
-        digits.resize(9.max(fraction.len()), b'0');
-        nanos = u32::try_from(pax::number(digits.get(..9)?)?).ok()?;
-    }
-    Some(match (negative, nanos) {
-        (false, _) => Time { secs, nanos },
-        (true, 0) => Time { secs: -secs, nanos },
-        (true, _) => Time {
-            secs: -secs - 1,
-            nanos: 1_000_000_000 - nanos,
-        },
-    })
 }
