@@ -187,6 +187,17 @@ impl Node {
         Ok(command)
     }
 
+    /// A kubeconfig for programs in the lab's network: that of the booted stateroot, with the node's
+    /// address in place of the cluster's name, which nobody outside resolves.
+    ///
+    /// # Errors
+    /// When the node is off or its kubeconfig cannot be read or written.
+    pub fn kubeconfig(&self) -> Result<std::path::PathBuf> {
+        let path = self.disk.dir.join("kubeconfig");
+        self.running()?.write_kubeconfig(&path)?;
+        Ok(path)
+    }
+
     fn running(&self) -> Result<Running> {
         self.supervisor
             .look(|state| {
@@ -205,6 +216,12 @@ impl Node {
     /// (What its processes had written stays: the page cache is the host's.)
     pub fn power_off_hard(&self) {
         self.supervisor.kill();
+    }
+
+    /// From now on a guest that asks for a reboot stays off until [`Node::boot`], or (`false`) boots
+    /// again by itself.
+    pub fn hold_at_reboot(&self, hold: bool) {
+        self.supervisor.hold(hold);
     }
 
     /// Asks the guest to power off and waits until it did.

@@ -55,12 +55,22 @@ pub(crate) fn spawn(
         .with_context(|| format!("opening {}", console.display()))?;
     let err = out.try_clone().context("opening the console twice")?;
     let root = disk.sysroot.dir();
-    let bind = |option: &str, from: &Path, to: &str| format!("--{option}={}:{to}", from.display());
+    // Not recursive: else the guest would find its own mounts under /sysroot once more, writable.
+    let bind =
+        |option: &str, from: &Path, to: &str| format!("--{option}={}:{to}:norbind", from.display());
     let mut command = Command::new("setpriv");
     command
         .args([
             "--pdeathsig",
             "KILL",
+            "--",
+            // Ended by a signal, nspawn leaves its guest running. As process 1 of a namespace it
+            // takes everything below along.
+            "unshare",
+            "--pid",
+            "--mount-proc",
+            "--fork",
+            "--kill-child=SIGKILL",
             "--",
             "systemd-nspawn",
             "--quiet",
@@ -95,6 +105,8 @@ pub(crate) fn spawn(
         .env("NOTIFY_SOCKET", notify)
         // The host may have the legacy control groups, which systemd 257 refuses.
         .env("UNIFIED_CGROUP_HIERARCHY", "1")
+        // NetworkManager and podman set up interfaces.
+        .env("SYSTEMD_NSPAWN_API_VFS_WRITABLE", "network")
         // Else a lock file appears among the deployments.
         .env("SYSTEMD_NSPAWN_LOCK", "0")
         .stdin(Stdio::null())

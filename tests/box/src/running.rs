@@ -54,29 +54,15 @@ impl Running {
 
     fn of_nspawn(proc_dir: &Path, args: &[String]) -> Option<Running> {
         let value = |option: &str| args.iter().find_map(|arg| arg.strip_prefix(option));
-        let children = fs::read_to_string(
-            proc_dir
-                .join("task")
-                .join(proc_dir.file_name()?)
-                .join("children"),
-        )
-        .ok()?;
-        let leader = children.split_whitespace().find_map(|pid| {
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-            let ids = status
-                .lines()
-                .find_map(|line| line.strip_prefix("NSpid:"))?;
-            // Process 1 of a namespace of its own.
-            (ids.split_whitespace().count() > 1 && ids.trim_end().ends_with("\t1"))
-                .then(|| pid.parse().ok())?
-        })?;
-        let status = fs::read_to_string(proc_dir.join("status")).ok()?;
-        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+        let nspawn = proc_dir.file_name()?.to_str()?.parse().ok()?;
+        // Above nspawn is the `unshare` that we started, above that the process that did.
+        let keeper = parent_of(parent_of(nspawn)?)?;
+        let leader = leader_of(nspawn)?;
         Some(Running {
             leader,
             deployment: value("--directory=")?.into(),
             address: value("--setenv=LCA_BOX_ADDRESS=")?.parse().ok()?,
-            keeper: parent.trim().parse().ok()?,
+            keeper,
         })
     }
 
@@ -94,7 +80,7 @@ impl Running {
         command
             .arg(format!("--target={}", self.leader))
             .args([
-                "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd=/",
+                "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wdns=/",
             ])
             .arg("--")
             .args(args)
@@ -130,4 +116,64 @@ impl Running {
             .args(args);
         Ok(command)
     }
+
+    /// Writes the booted stateroot's kubeconfig so that it works in the lab's network.
+    pub(crate) fn write_kubeconfig(&self, path: &Path) -> Result<()> {
+        let from = self.deployment.join(KUBECONFIG);
+        let text = std::fs::read_to_string(&from)
+            .with_context(|| format!("reading {}", from.display()))?;
+        let mut lines = String::new();
+        for line in text.lines() {
+            let indent = &line[..line.len() - line.trim_start().len()];
+            if line.trim_start().starts_with("server:") {
+                lines.push_str(&format!(
+                    "{indent}server: https://{}:6443\n{indent}tls-server-name: api.{CLUSTER_NAME}.{BASE_DOMAIN}\n",
+                    self.address
+                ));
+            } else {
+                lines.push_str(line);
+                lines.push('\n');
+            }
+        }
+        std::fs::write(path, lines).with_context(|| format!("writing {}", path.display()))
+    }
+}
+
+/// The guest's process 1 below the process that [`crate::nspawn::spawn`] started, once it exists.
+pub(crate) fn leader_below(started: i32) -> Option<i32> {
+    children_of(started).into_iter().find_map(leader_of)
+}
+
+/// The guest's process 1 below nspawn: the child that is number 1 in a namespace of its own.
+fn leader_of(nspawn: i32) -> Option<i32> {
+    let depth = namespaced_ids(nspawn)?.len();
+    children_of(nspawn).into_iter().find(|child| {
+        namespaced_ids(*child).is_some_and(|ids| ids.len() > depth && ids.last() == Some(&1))
+    })
+}
+
+fn children_of(pid: i32) -> Vec<i32> {
+    fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
+        .unwrap_or_default()
+        .split_whitespace()
+        .filter_map(|child| child.parse().ok())
+        .collect()
+}
+
+fn parent_of(pid: i32) -> Option<i32> {
+    status_field(pid, "PPid:")?.parse().ok()
+}
+
+/// The process's number in every pid namespace that knows it, ours first.
+fn namespaced_ids(pid: i32) -> Option<Vec<i32>> {
+    status_field(pid, "NSpid:")?
+        .split_whitespace()
+        .map(|id| id.parse().ok())
+        .collect()
+}
+
+fn status_field(pid: i32, name: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let field = status.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(field.trim().to_owned())
 }

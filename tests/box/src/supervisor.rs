@@ -17,6 +17,7 @@ use crate::install::Disk;
 use crate::lab::Ground;
 use crate::network::Namespace;
 use crate::nspawn::{self, Ended};
+use crate::running;
 use crate::sysroot::Deployment;
 
 /// What the harness knows about a node.
@@ -32,6 +33,8 @@ pub(crate) struct State {
     pub(crate) failure: Option<String>,
     /// Nobody wants another boot.
     stopping: bool,
+    /// A guest that asks for a reboot stays off until it is started again.
+    hold: bool,
     /// The supervising thread exists.
     running: bool,
 }
@@ -39,6 +42,7 @@ pub(crate) struct State {
 /// One boot that runs.
 #[derive(Debug)]
 pub(crate) struct Machine {
+    /// What we started, with nspawn below it.
     nspawn: Pid,
     /// The guest's process 1, as soon as it exists.
     pub(crate) leader: Option<i32>,
@@ -155,6 +159,11 @@ impl Supervisor {
         }
     }
 
+    /// Keeps the node off when it asks for a reboot, or does not any more.
+    pub(crate) fn hold(&self, hold: bool) {
+        lock(&self.shared.state).hold = hold;
+    }
+
     /// Looks at the state.
     pub(crate) fn look<T>(&self, read: impl FnOnce(&State) -> T) -> T {
         read(&lock(&self.shared.state))
@@ -167,11 +176,17 @@ impl Supervisor {
     }
 }
 
+impl State {
+    fn goes_on(&self) -> bool {
+        !self.stopping && !self.hold
+    }
+}
+
 impl Shared {
     fn run(&self) {
         let failure = loop {
             match self.boot_once() {
-                Ok(Ended::Rebooted) if !lock(&self.state).stopping => {}
+                Ok(Ended::Rebooted) if lock(&self.state).goes_on() => {}
                 Ok(ended) => {
                     lock(&self.state).ended = Some(ended);
                     break None;
@@ -250,8 +265,9 @@ impl Shared {
             let mut state = lock(&self.state);
             if let Some(machine) = &mut state.machine {
                 for line in text.lines() {
-                    if let Some(pid) = line.strip_prefix("X_NSPAWN_LEADER_PID=") {
-                        machine.leader = pid.parse().ok();
+                    // The number in the message is that of nspawn's own namespace.
+                    if line.starts_with("X_NSPAWN_LEADER_PID=") {
+                        machine.leader = running::leader_below(machine.nspawn.as_raw());
                     }
                     machine.ready |= line == "READY=1";
                 }

@@ -4,10 +4,11 @@
     reason = "printing is what a command line tool does"
 )]
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use boxed::{Lab, NodeConfig, Release, Running};
@@ -119,13 +120,16 @@ fn serve(config: &NodeConfig, registry: Option<PathBuf>) -> Result<()> {
 
 /// Runs the same command without `--keep` in a session of its own.
 fn detach() -> Result<()> {
+    // Not ours: whoever reads our standard error would wait for the keeper's end.
+    let mut log = tempfile::tempfile().context("a file for the keeper's errors")?;
     let program = std::env::current_exe().context("path of this program")?;
     let mut command = Command::new("setsid");
     command
         .arg(program)
         .args(std::env::args_os().skip(1).filter(|arg| arg != "--keep"))
         .stdin(Stdio::null())
-        .stdout(Stdio::piped());
+        .stdout(Stdio::piped())
+        .stderr(log.try_clone().context("the keeper's errors")?);
     let mut child = command.spawn().context("starting the node's keeper")?;
     let output = child.stdout.take().context("its output")?;
     let mut line = String::new();
@@ -133,10 +137,29 @@ fn detach() -> Result<()> {
         .read_line(&mut line)
         .context("its first line")?;
     if !line.starts_with(SERVING) {
-        bail!("the node's keeper ended with {}", child.wait()?);
+        let status = child.wait().context("waiting for the keeper")?;
+        let mut said = String::new();
+        log.rewind().context("the keeper's errors")?;
+        log.read_to_string(&mut said)
+            .context("the keeper's errors")?;
+        bail!("the node's keeper ended with {status}: {}", said.trim_end());
     }
     print!("{line}");
     Ok(())
+}
+
+/// How long a node's keeper may take to end and clean up.
+const DOWN_LIMIT: Duration = Duration::from_secs(60);
+
+/// Whether a process exists and has not ended; one that nobody waits for is a zombie.
+fn runs(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|text| {
+        !text
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .starts_with(" Z")
+    })
 }
 
 fn down(name: &str) -> Result<()> {
@@ -144,9 +167,10 @@ fn down(name: &str) -> Result<()> {
     ensure!(keeper > 1, "the keeper of {name} is gone");
     kill(Pid::from_raw(keeper), Signal::SIGTERM)
         .with_context(|| format!("ending process {keeper}"))?;
-    let proc_dir = PathBuf::from(format!("/proc/{keeper}"));
-    while proc_dir.exists() {
-        std::thread::sleep(std::time::Duration::from_millis(20));
+    let until = Instant::now() + DOWN_LIMIT;
+    while runs(keeper) {
+        ensure!(Instant::now() < until, "process {keeper} does not end");
+        std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())
 }
