@@ -49,6 +49,7 @@ pub struct Registry {
     reference: Reference,
     client: Client,
     auth: RegistryAuth,
+    trust: Trust,
 }
 
 /// What a reference named: the pin and the documents that its digests are of.
@@ -96,25 +97,7 @@ impl Registry {
                     image: image.clone(),
                     source: Box::new(error),
                 })?;
-        let config = |extra_root_certificates| ClientConfig {
-            protocol: ClientProtocol::Https,
-            use_monolithic_push: true,
-            extra_root_certificates,
-            connect_timeout: Some(CONNECT_TIMEOUT),
-            read_timeout: Some(READ_TIMEOUT),
-            user_agent: concat!("lifecycle-agent/", env!("CARGO_PKG_VERSION")),
-            ..ClientConfig::default()
-        };
-        let setup = |error| RegistryError::Setup {
-            image: image.clone(),
-            source: Box::new(error),
-        };
-        let mut client = Client::try_from(config(Vec::new())).map_err(setup)?;
-        let certificates = trust.certificates();
-        if !certificates.is_empty() {
-            // Only now: without system certificates the library would panic on its way here.
-            client = Client::try_from(config(certificates)).map_err(setup)?;
-        }
+        let client = connect(image, trust, Some(READ_TIMEOUT))?;
         let auth = match auth.find(reference.registry(), reference.repository()) {
             Some(found) => RegistryAuth::Basic(found.username.clone(), found.password.clone()),
             None => RegistryAuth::Anonymous,
@@ -124,6 +107,7 @@ impl Registry {
             reference,
             client,
             auth,
+            trust: trust.clone(),
         })
     }
 
@@ -143,7 +127,8 @@ impl Registry {
     }
 
     async fn resolve_unwatched(&self) -> Result<Resolved, RegistryError> {
-        self.authenticate(RegistryOperation::Pull).await?;
+        self.authenticate(&self.client, RegistryOperation::Pull)
+            .await?;
         let mut manifest = self.manifest(&self.reference).await?;
         if let Ok(index) = serde_json::from_slice::<Index>(&manifest) {
             let digest = self.choose(index)?;
@@ -170,8 +155,12 @@ impl Registry {
     }
 
     /// Gets a token where the registry wants one, so that a failure to get it is seen for what it is.
-    async fn authenticate(&self, operation: RegistryOperation) -> Result<(), RegistryError> {
-        self.client
+    async fn authenticate(
+        &self,
+        client: &Client,
+        operation: RegistryOperation,
+    ) -> Result<(), RegistryError> {
+        client
             .auth(&self.reference, &self.auth, operation)
             .await
             .map(drop)
@@ -248,6 +237,34 @@ impl Registry {
             }
         }
     }
+}
+
+/// A client that trusts the system's certificates and those of `trust`.
+fn connect(
+    image: &ImageRef,
+    trust: &Trust,
+    read_timeout: Option<Duration>,
+) -> Result<Client, RegistryError> {
+    let config = |extra_root_certificates| ClientConfig {
+        protocol: ClientProtocol::Https,
+        use_monolithic_push: true,
+        extra_root_certificates,
+        connect_timeout: Some(CONNECT_TIMEOUT),
+        read_timeout,
+        user_agent: concat!("lifecycle-agent/", env!("CARGO_PKG_VERSION")),
+        ..ClientConfig::default()
+    };
+    let setup = |error| RegistryError::Setup {
+        image: image.clone(),
+        source: Box::new(error),
+    };
+    let client = Client::try_from(config(Vec::new())).map_err(setup)?;
+    let certificates = trust.certificates();
+    if certificates.is_empty() {
+        return Ok(client);
+    }
+    // Only now: without system certificates the library would panic on its way here.
+    Client::try_from(config(certificates)).map_err(setup)
 }
 
 /// This machine's architecture as Go and OCI call it.

@@ -205,7 +205,19 @@ fn failures_are_told_apart() {
         "InvalidReference",
     );
 
-    // A damaged layer, then a damaged manifest.
+    // Pushing fails the same way.
+    let layout = Layout::create(from.path()).unwrap();
+    let push = |auth: &AuthFile| {
+        let client = Registry::new(&image.parse().unwrap(), auth, &trust).unwrap();
+        block_on(client.push(&layout, &written.manifest, &mut ()))
+    };
+    let result = push(&wrong);
+    assert!(
+        matches!(result, Err(RegistryError::Unauthorized { .. })),
+        "{result:?}"
+    );
+
+    // A damaged layer, then a damaged configuration.
     let resolved = resolve(&image, &auth, &trust).unwrap();
     let damage = |hex: &str| {
         let file = fs::File::options()
@@ -216,17 +228,17 @@ fn failures_are_told_apart() {
     };
     damage(written.layer.hex());
     let to = tempfile::tempdir().unwrap();
-    let layout = Layout::create(to.path()).unwrap();
+    let spooled = Layout::create(to.path()).unwrap();
     let client = client(&registry, "org/seed:1");
-    let result = block_on(spool(&client, &resolved, &layout, &mut ()));
+    let result = block_on(spool(&client, &resolved, &spooled, &mut ()));
     assert!(
         matches!(result, Err(RegistryError::WrongDigest { .. })),
         "{result:?}"
     );
-    assert!(!layout.verified(&written.layer, &mut ()).unwrap());
+    assert!(!spooled.verified(&written.layer, &mut ()).unwrap());
     let blob = registry.blob(written.layer.hex());
     fs::write(&blob, &fs::read(&blob).unwrap()[..1000]).unwrap();
-    let result = block_on(spool(&client, &resolved, &layout, &mut ()));
+    let result = block_on(spool(&client, &resolved, &spooled, &mut ()));
     assert!(
         result.as_ref().is_err_and(RegistryError::is_transient),
         "{result:?}"
@@ -236,6 +248,11 @@ fn failures_are_told_apart() {
 
     registry.stop();
     check(&image, &auth, &trust, "Unreachable");
+    let result = push(&auth);
+    assert!(
+        result.as_ref().is_err_and(RegistryError::is_transient),
+        "{result:?}"
+    );
 }
 
 #[test]

@@ -4,20 +4,26 @@ use std::fs::File;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use api::Digest;
 use futures::stream;
 use oci_client::RegistryOperation;
+use oci_client::client::Client;
 use oci_client::errors::OciDistributionError;
 use serde::Deserialize;
+use tokio::time::Instant;
 
-use super::{DOCUMENT_LIMIT, Registry, RegistryError, STOP_INTERVAL, classify};
+use super::{DOCUMENT_LIMIT, Registry, RegistryError, STOP_INTERVAL, classify, connect};
 use crate::layout::Layout;
 use crate::pin::{Blob, parse_manifest};
 use crate::watch::Watch;
 
 /// Bytes read and sent at once.
 const CHUNK: usize = 256 * 1024;
+
+/// How long an upload may make no progress; at its end the registry hashes and moves the blob.
+const STALL_LIMIT: Duration = Duration::from_secs(300);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -41,10 +47,12 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let manifest = layout.read(digest, DOCUMENT_LIMIT)?;
         let (config, layers) = parse_manifest(&manifest).map_err(|error| self.no_seed(error))?;
-        let token = self.authenticate(RegistryOperation::Push);
+        // The library's read timeout would run while a blob is sent.
+        let client = connect(&self.image, &self.trust, None)?;
+        let token = self.authenticate(&client, RegistryOperation::Push);
         self.until_stopped(watch, token).await??;
         for blob in layers.iter().chain([&config]) {
-            self.push_blob(layout, blob, watch).await?;
+            self.push_blob(&client, layout, blob, watch).await?;
         }
         let typed: Option<Typed> = serde_json::from_slice(&manifest).ok();
         let media_type = typed
@@ -54,9 +62,7 @@ impl Registry {
             let text = "the image manifest has a malformed media type".to_owned();
             self.no_seed(crate::pin::ImageError::NotASeed(text))
         })?;
-        let request = self
-            .client
-            .push_manifest_raw(&self.reference, manifest, header);
+        let request = client.push_manifest_raw(&self.reference, manifest, header);
         let answer = self.until_stopped(watch, request).await?;
         answer
             .map(drop)
@@ -65,12 +71,13 @@ impl Registry {
 
     async fn push_blob(
         &self,
+        client: &Client,
         layout: &Layout,
         blob: &Blob,
         watch: &mut dyn Watch,
     ) -> Result<(), RegistryError> {
         let digest = blob.digest.as_str();
-        let exists = self.client.blob_exists(&self.reference, digest);
+        let exists = client.blob_exists(&self.reference, digest);
         let exists = self.until_stopped(watch, exists).await?;
         if exists.map_err(|error| classify(&self.image, error))? {
             watch.advanced(blob.size);
@@ -78,20 +85,27 @@ impl Registry {
         }
         let sent = Arc::new(AtomicU64::new(0));
         let content = content(layout.open(&blob.digest)?, Arc::clone(&sent));
-        let request =
-            self.client
-                .push_blob_stream(&self.reference, content, digest, Some(blob.size));
+        let request = client.push_blob_stream(&self.reference, content, digest, Some(blob.size));
         let mut request = Box::pin(request);
-        let mut seen = 0;
+        let (mut seen, mut moved) = (0, Instant::now());
         loop {
             let answer = tokio::time::timeout(STOP_INTERVAL, &mut request).await;
             let now = sent.load(Ordering::Relaxed);
-            watch.advanced(now - seen);
-            seen = now;
+            if now > seen {
+                watch.advanced(now - seen);
+                (seen, moved) = (now, Instant::now());
+            }
             if let Ok(answer) = answer {
                 return answer
                     .map(drop)
                     .map_err(|error| classify(&self.image, error));
+            }
+            if moved.elapsed() > STALL_LIMIT {
+                let text = format!("blob {digest} stalled after {seen} of {} bytes", blob.size);
+                return Err(RegistryError::Unreachable {
+                    image: self.image.clone(),
+                    source: text.into(),
+                });
             }
             if watch.stop_requested() {
                 return Err(RegistryError::Stopped {
