@@ -1,5 +1,8 @@
 //! Capturing a directory tree, or parts of one, into an archive.
 
+mod error;
+mod watched;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -11,6 +14,9 @@ use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, open, openat, readlinkat, statat,
 };
 use rustix::io::Errno;
+
+pub use error::CaptureError;
+use watched::Watched;
 
 use super::XATTR_SELINUX;
 use super::entry::{Entry, Kind, MemberPath, Time};
@@ -25,41 +31,6 @@ const DEPTH_LIMIT: usize = 256;
 
 /// Most warnings kept.
 const WARNING_LIMIT: usize = 100;
-
-/// Why a capture failed.
-#[derive(Debug, thiserror::Error)]
-pub enum CaptureError {
-    /// A file could not be read.
-    #[error("reading \"{path}\"")]
-    Read {
-        /// Its path in the archive.
-        path: MemberPath,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The archive could not be written.
-    #[error("writing \"{path}\" to the archive")]
-    Write {
-        /// The member's path.
-        path: MemberPath,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// A tree deeper than any real one.
-    #[error("\"{path}\" is nested deeper than {DEPTH_LIMIT} directories")]
-    TooDeep {
-        /// Where.
-        path: MemberPath,
-    },
-    /// The caller asked to stop.
-    #[error("capturing was stopped at \"{path}\"")]
-    Stopped {
-        /// Where.
-        path: MemberPath,
-    },
-}
 
 /// What was captured.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -474,34 +445,6 @@ impl<'a, W: Write> Capture<'a, W> {
     fn warn(&mut self, warning: String) {
         if self.captured.warnings.len() < WARNING_LIMIT {
             self.captured.warnings.push(warning);
-        }
-    }
-}
-
-/// Content on its way into the archive; tells failures to read from failures to write.
-struct Watched<'a> {
-    content: &'a mut dyn Read,
-    watch: &'a mut dyn Watch,
-    stopped: bool,
-    failed: Option<io::Error>,
-}
-
-impl Read for Watched<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.watch.stop_requested() {
-            self.stopped = true;
-            return Err(io::Error::other("stopped"));
-        }
-        match self.content.read(buf) {
-            Ok(len) => {
-                self.watch.advanced(len as u64);
-                Ok(len)
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
-            Err(error) => {
-                self.failed = Some(error);
-                Err(io::Error::other("reading failed"))
-            }
         }
     }
 }
