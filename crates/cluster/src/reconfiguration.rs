@@ -11,9 +11,7 @@ use serde::Deserialize;
 use crate::call::Call;
 use crate::cluster_version;
 use crate::connection::Connection;
-use crate::facts::{
-    CA_BUNDLE_KEY, CONFIG_NAMESPACE, USER_CA_BUNDLE, only_node, proxy, release_registry, trust,
-};
+use crate::facts::{CA_BUNDLE_KEY, CONFIG_NAMESPACE, only_node, proxy, release_registry, trust};
 use crate::kind;
 use crate::object::{self, config_map_value, missing, nullable, secret_text};
 
@@ -30,12 +28,6 @@ pub(crate) async fn read(connection: &Connection) -> PortResult<SeedReconfigurat
     let node = only_node(connection).await?;
     let proxy = proxy(connection).await?;
     let trust = trust(connection, &proxy).await?;
-    // The target regenerates its configuration from the proxy's name and bundle, and takes both or neither.
-    if proxy.spec.trusted_ca.name == USER_CA_BUNDLE && trust.user_bundle != trust.proxy_bundle {
-        return Err(missing(format!(
-            "{CONFIG_NAMESPACE}/{USER_CA_BUNDLE} differs from the bundle of the proxy that names it"
-        )));
-    }
     let (proxy_settings, proxy_status) = if proxy.spec.is_set() {
         (Some(proxy.spec.settings()), Some(proxy.status))
     } else {

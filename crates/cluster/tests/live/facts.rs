@@ -4,9 +4,9 @@ use std::path::Path;
 use api::reconfiguration::TrustBundle;
 use api::seed_info::{SeedClusterInfo, TrustBundleState};
 use cluster::{Access, SeedHost};
+use node::ErrorKind;
 use node::PortResult;
 use node::ports::{Cluster as _, ClusterFacts};
-use node::ErrorKind;
 use serde_json::{Value, json};
 use testenv::Version;
 

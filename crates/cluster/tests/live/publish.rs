@@ -1,8 +1,8 @@
 use api::{
     Condition, ConditionStatus, ConditionType, ImageBasedUpgradeStatus, Reason, Stage, Timestamp,
 };
-use node::ports::{Cluster as _, Published};
 use node::ErrorKind;
+use node::ports::{Cluster as _, Published};
 use serde_json::{Value, json};
 use testenv::Version;
 

@@ -1,7 +1,7 @@
 use api::ImageBasedUpgrade;
 use api::condition::bounded_message;
-use node::ports::Cluster as _;
 use node::ErrorKind;
+use node::ports::Cluster as _;
 use serde_json::{Value, json};
 use testenv::Version;
 
