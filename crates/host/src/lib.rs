@@ -1,1 +1,34 @@
-//! host.
+//! The ports on a real node.
+//!
+//! Everything that touches the operating system is here: libostree, systemd over D-Bus, podman, files, the spool of a
+//! seed. No decisions are made and no condition's text is written here.
+
+mod bus;
+mod capture;
+mod clock;
+mod command;
+mod directory;
+mod failure;
+mod files;
+mod images;
+mod import;
+mod instance;
+mod layout;
+mod seeds;
+mod storage_target;
+mod sysroot;
+mod sysroot_writer;
+mod transfer;
+mod tree;
+mod units;
+
+pub use capture::{MadeSeed, SeedRequest, create_seed};
+pub use clock::HostClock;
+pub use files::HostFiles;
+pub use images::HostImages;
+pub use instance::Instance;
+pub use layout::Layout;
+pub use seeds::HostSeeds;
+pub use storage_target::container_storage_target;
+pub use sysroot::HostOstree;
+pub use units::HostUnits;

@@ -1,0 +1,444 @@
+//! The seeds port: the registry, the spool, and what is in a seed's archives.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use api::machine_config::MachineConfig;
+use api::{DeploymentId, ImageRef, StaterootName, rpm_ostree, seed_format};
+use node::ports::{PullSecret, SeedContent, SeedPin, Seeds, Watch};
+use node::{ErrorKind, PortError, PortResult};
+use seed::archive::{ArchiveReader, MemberPath, Names};
+use seed::auth::AuthFile;
+use seed::extract::{ExtractError, extract};
+use seed::layout::{Layout as Spool, LayoutError};
+use seed::pin::Blob;
+use seed::reader::{Part, ReadError, SeedReader};
+use seed::registry::{Registry, RegistryError};
+use seed::trust::Trust;
+
+use crate::directory::Anchor;
+use crate::failure::{Attempt, io_kind};
+use crate::import;
+use crate::layout::Layout;
+use crate::sysroot::{is_complete, repository};
+use crate::sysroot_writer::{Relay, relayed, writing_watched};
+use crate::transfer::Transfer;
+use crate::tree::{self, RemoveError};
+
+/// Where administrators put the certificates of single registries (containers-certs.d(5)), best first.
+const REGISTRY_CERTIFICATES: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
+
+/// Seeds of a node.
+#[derive(Clone, Debug)]
+pub struct HostSeeds {
+    layout: Layout,
+}
+
+impl HostSeeds {
+    /// Seeds of the node that lies there.
+    pub fn new(layout: Layout) -> Self {
+        Self { layout }
+    }
+
+    fn spool_path(&self) -> PathBuf {
+        self.layout.shared().join("seed")
+    }
+
+    fn spool(&self) -> PortResult<Spool> {
+        let path = self.spool_path();
+        Spool::create(&path).map_err(|error| {
+            PortError::new(
+                layout_kind(&error),
+                format!("opening the spool {}", path.display()),
+                error,
+            )
+        })
+    }
+
+    /// Runs `consume` on an archive of the spooled seed.
+    fn archive<T>(
+        &self,
+        pin: &SeedPin,
+        part: Part,
+        relay: &Relay,
+        consume: impl FnOnce(&SeedReader<'_>, &mut dyn Read, &Transfer<'_>) -> PortResult<T>,
+    ) -> PortResult<T> {
+        let attempt =
+            |error| read_error(format!("reading {} of the seed", part.file_name()), error);
+        let (spool, pin) = (self.spool()?, format_pin(pin));
+        let mut search = Transfer::new(relay, part.file_name(), None);
+        let reader = SeedReader::open(&spool, &pin, &mut search).map_err(attempt)?;
+        let transfer = Transfer::new(relay, part.file_name(), Some(reader.part_size(part)));
+        reader
+            .with_part(part, |bytes| {
+                let mut counted = Counted {
+                    bytes,
+                    transfer: &transfer,
+                };
+                consume(&reader, &mut counted, &transfer)
+            })
+            .map_err(attempt)?
+    }
+
+    /// Unpacks the members below `prefix` of an archive.
+    fn unpack(
+        &self,
+        pin: &SeedPin,
+        part: Part,
+        prefix: &str,
+        destination: &Path,
+        names: &Path,
+        relay: &Relay,
+    ) -> PortResult<String> {
+        let attempt = || format!("unpacking {} of the seed", part.file_name());
+        self.archive(pin, part, relay, |reader, bytes, transfer| {
+            let names = Names::read(names).attempt(attempt)?;
+            let mut archive = ArchiveReader::decoding(bytes, names).attempt(attempt)?;
+            let prefix = MemberPath::parse(prefix.as_bytes())
+                .map_err(|error| PortError::new(ErrorKind::Permanent, attempt(), error))?;
+            let mut stop = Stop(transfer);
+            let extracted = extract(&mut archive, &prefix, destination, &mut stop)
+                .map_err(|error| PortError::new(extract_kind(&error), attempt(), error))?;
+            tracing::info!(part = part.file_name(), ?extracted, "unpacked");
+            let deletions = reader.documents().get(seed_format::ETC_DELETIONS);
+            let deletions = deletions.map_err(|error| read_error(attempt(), error))?;
+            Ok(String::from_utf8_lossy(deletions).into_owned())
+        })
+    }
+
+    /// A directory whose `/etc/passwd` and `/etc/group` name the users of the stateroot's release: one of its
+    /// deployments, or else the running system.
+    fn names(&self, stateroot: &StaterootName) -> PathBuf {
+        let deployments = self.layout.stateroot(stateroot).join("deploy");
+        let entries = std::fs::read_dir(deployments)
+            .into_iter()
+            .flatten()
+            .flatten();
+        let mut directories = entries
+            .map(|entry| entry.path())
+            .filter(|path| path.is_dir());
+        directories
+            .next()
+            .unwrap_or_else(|| self.layout.booted().to_owned())
+    }
+}
+
+/// Runs a future of the registry's client on this thread.
+fn blocking<T>(
+    future: impl Future<Output = Result<T, RegistryError>>,
+    attempted: &str,
+) -> PortResult<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .attempt(|| attempted.to_owned())?;
+    let result = runtime.block_on(future);
+    result.map_err(|error| PortError::new(registry_kind(&error), attempted, error))
+}
+
+fn registry(image: &ImageRef, secret: &PullSecret) -> PortResult<Registry> {
+    let attempted = || format!("preparing access to the registry of {image}");
+    let permanent = |error: Box<dyn std::error::Error + Send + Sync>| {
+        PortError::new(ErrorKind::Permanent, attempted(), error)
+    };
+    let auth = AuthFile::parse(&secret.0).map_err(|error| permanent(error.into()))?;
+    let mut trust = Trust::system();
+    for directory in REGISTRY_CERTIFICATES {
+        let path = Path::new(directory).join(image.registry());
+        trust.add(&path).map_err(|error| permanent(error.into()))?;
+    }
+    Registry::new(image, &auth, &trust).map_err(|error| permanent(error.into()))
+}
+
+/// The image by digest: a tag that moved changes nothing.
+fn pinned(pin: &SeedPin) -> PortResult<ImageRef> {
+    let image = pin.image.as_str();
+    let name = image.split_once('@').map_or(image, |(name, _)| name);
+    let name = match name.rsplit_once(':') {
+        // What follows the colon of a port contains the repository.
+        Some((name, tag)) if !tag.contains('/') => name,
+        _ => name,
+    };
+    format!("{name}@{}", pin.digest).parse().map_err(|error| {
+        PortError::new(
+            ErrorKind::Permanent,
+            format!("naming image {image} by its digest"),
+            error,
+        )
+    })
+}
+
+/// A pin as the crate `seed` has it; only what reading from the spool needs.
+fn format_pin(pin: &SeedPin) -> seed::pin::SeedPin {
+    let blob = |(digest, size): &(api::Digest, u64)| Blob {
+        digest: digest.clone(),
+        size: *size,
+        media_type: String::new(),
+    };
+    seed::pin::SeedPin {
+        reference: pin.image.clone(),
+        digest: pin.digest.clone(),
+        labels: std::collections::BTreeMap::new(),
+        layers: pin.layers.iter().map(blob).collect(),
+        config: blob(&(pin.digest.clone(), 0)),
+    }
+}
+
+fn layout_kind(error: &LayoutError) -> ErrorKind {
+    match error {
+        LayoutError::Io { source, .. } => io_kind(source),
+        LayoutError::Stopped { .. } => ErrorKind::Interrupted,
+    }
+}
+
+fn registry_kind(error: &RegistryError) -> ErrorKind {
+    match error {
+        RegistryError::Stopped { .. } => ErrorKind::Interrupted,
+        RegistryError::Layout(error) => layout_kind(error),
+        RegistryError::Store { source, .. } => io_kind(source),
+        error if error.is_transient() => ErrorKind::Transient,
+        _ => ErrorKind::Permanent,
+    }
+}
+
+fn extract_kind(error: &ExtractError) -> ErrorKind {
+    match error {
+        ExtractError::Stopped { .. } => ErrorKind::Interrupted,
+        ExtractError::Place { source, .. } | ExtractError::Destination { source, .. } => {
+            io_kind(source)
+        }
+        _ => ErrorKind::Permanent,
+    }
+}
+
+fn read_error(attempted: String, error: ReadError) -> PortError {
+    let kind = match &error {
+        ReadError::Stopped => ErrorKind::Interrupted,
+        ReadError::Layout(error) => layout_kind(error),
+        _ => ErrorKind::Permanent,
+    };
+    PortError::new(kind, attempted, error)
+}
+
+/// Counts the bytes of an archive.
+struct Counted<'a> {
+    bytes: &'a mut dyn Read,
+    transfer: &'a Transfer<'a>,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let length = self.bytes.read(buffer)?;
+        self.transfer.add(length as u64);
+        Ok(length)
+    }
+}
+
+/// Passes on the wish to stop; the bytes are counted where the archive is read.
+struct Stop<'a>(&'a Transfer<'a>);
+
+impl seed::watch::Watch for Stop<'_> {
+    fn advanced(&mut self, _bytes: u64) {}
+
+    fn stop_requested(&self) -> bool {
+        !self.0.go_on()
+    }
+}
+
+/// The documents of a seed.
+fn content(pin: &SeedPin, reader: &SeedReader<'_>) -> PortResult<SeedContent> {
+    let get = |name: &str| {
+        let document = reader.documents().get(name);
+        document.map_err(|error| read_error("reading the documents of the seed".to_owned(), error))
+    };
+    fn bad<E: std::error::Error + Send + Sync + 'static>(name: &str) -> impl Fn(E) -> PortError {
+        move |error| {
+            PortError::new(
+                ErrorKind::Permanent,
+                format!("reading {name} of the seed"),
+                error,
+            )
+        }
+    }
+    let info = serde_json::from_slice(get(seed_format::SEED_INFO)?)
+        .map_err(bad(seed_format::SEED_INFO))?;
+    let status: rpm_ostree::Status = serde_json::from_slice(get(seed_format::RPM_OSTREE)?)
+        .map_err(bad(seed_format::RPM_OSTREE))?;
+    let booted = status.booted().map_err(bad(seed_format::RPM_OSTREE))?;
+    let config: MachineConfig = serde_json::from_slice(get(seed_format::MACHINE_CONFIG)?)
+        .map_err(bad(seed_format::MACHINE_CONFIG))?;
+    let name = seed_format::origin_file(&booted);
+    let origin = String::from_utf8(get(&name)?.to_vec()).map_err(bad(&name))?;
+    let list = str::from_utf8(get(seed_format::CONTAINERS_LIST)?)
+        .map_err(bad(seed_format::CONTAINERS_LIST))?;
+    let images = api::containers_list::parse(list).map_err(bad(seed_format::CONTAINERS_LIST))?;
+    Ok(SeedContent {
+        digest: pin.digest.clone(),
+        info,
+        commit: booted.checksum,
+        kernel_arguments: config.kernel_arguments(),
+        origin,
+        images: images.iter().map(ToString::to_string).collect(),
+    })
+}
+
+/// Removes what the seed says was deleted from `/etc`. What is gone already is fine, and directories go whole.
+fn delete(etc: &Path, deletions: &str) -> PortResult<()> {
+    let attempt = |line: &str| {
+        format!(
+            "removing {line} as the seed's {} says",
+            seed_format::ETC_DELETIONS
+        )
+    };
+    let anchor = Anchor::open(etc).attempt(|| attempt("files"))?;
+    let Some(anchor) = anchor else { return Ok(()) };
+    for line in deletions
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+    {
+        let rel = line
+            .strip_prefix("/etc/")
+            .unwrap_or_default()
+            .trim_end_matches('/');
+        if rel.split('/').any(|name| matches!(name, "" | "." | "..")) {
+            let line: String = line.escape_debug().take(200).collect();
+            let text = format!(
+                "{} of the seed names {line}, which is not below /etc",
+                seed_format::ETC_DELETIONS
+            );
+            return Err(PortError::plain(ErrorKind::Permanent, text));
+        }
+        let Some(place) = anchor.place(rel).attempt(|| attempt(line))? else {
+            continue;
+        };
+        tree::remove(&place, &mut |_| true).map_err(|error| match error {
+            RemoveError::Io(error) => PortError::new(io_kind(&error), attempt(line), error),
+            RemoveError::Stopped => PortError::stopped(attempt(line)),
+        })?;
+    }
+    Ok(())
+}
+
+fn sync(directory: &Path) -> PortResult<()> {
+    let attempt = || format!("syncing the filesystem of {}", directory.display());
+    Anchor::open(directory)
+        .and_then(|anchor| anchor.map_or(Ok(()), |anchor| anchor.sync()))
+        .attempt(attempt)
+}
+
+impl Seeds for HostSeeds {
+    fn resolve(&self, image: &ImageRef, secret: &PullSecret) -> PortResult<SeedPin> {
+        let registry = registry(image, secret)?;
+        let pin = blocking(
+            registry.resolve(&mut ()),
+            &format!("resolving image {image}"),
+        )?
+        .pin;
+        let label = |name: &str| pin.labels.get(name).cloned();
+        Ok(SeedPin {
+            image: image.clone(),
+            format_version: label(api::label::SEED_FORMAT_VERSION),
+            cluster_info: label(api::label::SEED_CLUSTER_INFO),
+            layers: pin
+                .layers
+                .into_iter()
+                .map(|blob| (blob.digest, blob.size))
+                .collect(),
+            digest: pin.digest,
+        })
+    }
+
+    fn fetch(
+        &self,
+        pin: &SeedPin,
+        secret: &PullSecret,
+        watch: &dyn Watch,
+    ) -> PortResult<SeedContent> {
+        relayed(watch, |relay| {
+            let image = pinned(pin)?;
+            let attempted = format!("fetching image {image}");
+            let registry = registry(&image, secret)?;
+            let spool = self.spool()?;
+            let total = pin.layers.iter().map(|(_, size)| size).sum();
+            let mut transfer = Transfer::new(relay, pin.image.as_str(), Some(total));
+            let fetch = async {
+                let resolved = registry.resolve(&mut transfer).await?;
+                seed::spool::spool(&registry, &resolved, &spool, &mut transfer).await?;
+                Ok(resolved.pin)
+            };
+            let fetched = blocking(fetch, &attempted)?;
+            let layers = fetched.layers.iter().map(|blob| (&blob.digest, blob.size));
+            if !layers.eq(pin.layers.iter().map(|(digest, size)| (digest, *size))) {
+                let text = format!("image {image} has other layers than when it was resolved");
+                return Err(PortError::plain(ErrorKind::Contradiction, text));
+            }
+            let mut search = Transfer::new(relay, pin.image.as_str(), None);
+            let format_pin = format_pin(pin);
+            let reader = SeedReader::open(&spool, &format_pin, &mut search)
+                .map_err(|error| read_error(format!("reading seed image {image}"), error))?;
+            content(pin, &reader)
+        })
+    }
+
+    fn import_commit(&self, pin: &SeedPin, commit: &str, watch: &dyn Watch) -> PortResult<()> {
+        writing_watched(&self.layout, watch, |relay| {
+            let repo = repository(&self.layout)?;
+            if is_complete(&repo, commit)? {
+                import::protect(&repo, commit)?;
+            } else {
+                self.archive(pin, Part::Ostree, relay, |_, bytes, transfer| {
+                    let mut archive = ArchiveReader::decoding(bytes, Names::none())
+                        .attempt(|| "reading the seed's repository".to_owned())?;
+                    import::import(&repo, commit, &mut archive, transfer)
+                })?;
+            }
+            sync(self.layout.sysroot())
+        })
+    }
+
+    fn unpack_var(
+        &self,
+        pin: &SeedPin,
+        stateroot: &StaterootName,
+        watch: &dyn Watch,
+    ) -> PortResult<()> {
+        writing_watched(&self.layout, watch, |relay| {
+            let destination = self.layout.stateroot(stateroot).join("var");
+            let names = self.names(stateroot);
+            self.unpack(pin, Part::Var, "var", &destination, &names, relay)?;
+            sync(&destination)
+        })
+    }
+
+    fn unpack_etc(
+        &self,
+        pin: &SeedPin,
+        deployment: &DeploymentId,
+        watch: &dyn Watch,
+    ) -> PortResult<()> {
+        writing_watched(&self.layout, watch, |relay| {
+            let root = self.layout.deployment(deployment);
+            let etc = root.join("etc");
+            let deletions = self.unpack(pin, Part::Etc, "etc", &etc, &root, relay)?;
+            delete(&etc, &deletions)?;
+            sync(&etc)
+        })
+    }
+
+    fn discard(&self) -> PortResult<()> {
+        let path = self.spool_path();
+        let attempt = || format!("removing the spool {}", path.display());
+        let parent = Anchor::open(self.layout.shared()).attempt(attempt)?;
+        let place = parent
+            .map(|parent| parent.place("seed"))
+            .transpose()
+            .attempt(attempt)?
+            .flatten();
+        let Some(place) = place else { return Ok(()) };
+        tree::remove(&place, &mut |_| true).map_err(|error| match error {
+            RemoveError::Io(error) => PortError::new(io_kind(&error), attempt(), error),
+            RemoveError::Stopped => PortError::stopped(attempt()),
+        })
+    }
+}
