@@ -43,6 +43,6 @@ pub use lab::Lab;
 pub use node::Node;
 pub use nspawn::Ended;
 pub use registry::{REGISTRY_ADDRESS, REGISTRY_PASSWORD, REGISTRY_USER, Registry};
-pub use running::Running;
+pub use running::{Running, process_runs};
 pub use site::Site;
 pub use sysroot::{Deployment, Sysroot};

@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::command::{command, succeed};
+use crate::running::process_runs;
 
 /// The network of every lab; labs do not see each other, so all can use the same.
 pub(crate) const MACHINE_NETWORK: &str = "192.168.127.0/24";
@@ -64,6 +65,12 @@ impl Namespace {
     pub(crate) fn create_node(name: &str, lab: &Namespace, number: u8) -> Result<Namespace> {
         let namespace = Namespace::create(name)?;
         let port = format!("node{number}");
+        // The kernel takes its time to end the wire of a namespace that is gone, and then there is
+        // nothing to delete.
+        let _ = succeed(&mut command(
+            "ip",
+            ["-n", &lab.name, "link", "delete", &port],
+        ));
         let mac = format!("52:54:00:00:7f:{number:02x}");
         succeed(&mut command(
             "ip",
@@ -131,6 +138,6 @@ pub(crate) fn sweep() -> Result<()> {
 pub(crate) fn owner_is_gone(name: &str) -> bool {
     name.strip_prefix("lca-")
         .and_then(|rest| rest.split('-').next())
-        .and_then(|pid| pid.parse::<u32>().ok())
-        .is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
+        .and_then(|pid| pid.parse().ok())
+        .is_some_and(|pid| !process_runs(pid))
 }

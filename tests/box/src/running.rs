@@ -177,3 +177,13 @@ fn status_field(pid: i32, name: &str) -> Option<String> {
     let field = status.lines().find_map(|line| line.strip_prefix(name))?;
     Some(field.trim().to_owned())
 }
+
+/// Whether a process exists and has not ended; one that nobody has waited for yet has ended.
+#[must_use]
+pub fn process_runs(pid: i32) -> bool {
+    // After the name in parentheses, which may hold anything, comes the state.
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|text| {
+        let state = text.rsplit(')').next().unwrap_or_default().trim_start();
+        !state.starts_with(['Z', 'X'])
+    })
+}

@@ -312,12 +312,7 @@ impl Drop for Notify {
 
 /// Waits until a guest's process 1 is gone or a zombie, which is when all of the guest is dead.
 fn wait_gone(leader: i32) {
-    let stat = PathBuf::from(format!("/proc/{leader}/stat"));
-    while let Ok(text) = fs::read_to_string(&stat) {
-        let state = text.rsplit(')').next().unwrap_or_default().trim_start();
-        if state.starts_with(['Z', 'X']) {
-            break;
-        }
+    while running::process_runs(leader) {
         thread::sleep(Duration::from_millis(2));
     }
 }

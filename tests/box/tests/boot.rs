@@ -1,9 +1,14 @@
 //! A node boots, serves, comes back from a reboot and from a power failure, and leaves nothing.
 
-use std::path::Path;
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may end anywhere, and says what it measured"
+)]
+
 use std::time::{Duration, Instant};
 
-use boxed::{BASE_DOMAIN, CLUSTER_NAME, Ended, Lab, NodeConfig, Release};
+use boxed::{BASE_DOMAIN, CLUSTER_NAME, Ended, Lab, NodeConfig, Release, process_runs};
 
 /// How long a reboot may take, shutdown included.
 const REBOOT_LIMIT: Duration = Duration::from_secs(60);
@@ -71,6 +76,87 @@ fn a_node_serves_reboots_and_survives_a_power_failure() {
     let api = format!("https://api-int.{CLUSTER_NAME}.{BASE_DOMAIN}:6443/readyz");
     assert_eq!(node.run(&["curl", "-sk", &api]).unwrap(), "ok");
 
+    // What post-pivot will call is there, and was called as on a real node.
+    for (name, call) in [
+        ("chronyd", "chronyd start\n"),
+        ("nodeip-configuration", "nodeip-configuration hint=\n"),
+        ("update-ca-trust", "update-ca-trust extract\n"),
+    ] {
+        let said = node
+            .run(&["cat", &format!("/var/log/recorders/{name}")])
+            .unwrap();
+        assert!(said.ends_with(call), "{said}");
+    }
+    let dropin = "/etc/systemd/system/kubelet.service.d/20-nodenet.conf";
+    for (path, part) in [
+        ("/run/nodeip-configuration/primary-ip", "192.168.127.10"),
+        (dropin, "\"KUBELET_NODE_IP=192.168.127.10\""),
+        ("/etc/machine-config-daemon/currentconfig", "\"fips\":false"),
+        ("/home/core/.ssh/authorized_keys.d/ignition", "ssh-ed25519 "),
+        ("/var/lib/kubelet/config.json", "registry.lab:5000"),
+        (
+            "/etc/NetworkManager/system-connections/enp1s0.nmconnection",
+            "address1=192.168.127.10/24",
+        ),
+        ("/usr/lib/os-release", "OPENSHIFT_VERSION=\"4.16\"\n"),
+    ] {
+        let text = node.run(&["cat", path]).unwrap();
+        assert!(text.contains(part), "{path}: {text}");
+    }
+    for name in ["client", "server"] {
+        // Nine years and eleven months ahead.
+        let path = format!("/var/lib/kubelet/pki/kubelet-{name}-current.pem");
+        node.run(&[
+            "openssl",
+            "x509",
+            "-noout",
+            "-checkend",
+            "312000000",
+            "-in",
+            &path,
+        ])
+        .unwrap();
+    }
+    for (namespace, object) in [
+        ("kube-system", "configmap/cluster-config-v1"),
+        ("kube-system", "secret/kubeadmin"),
+        ("openshift-config", "secret/pull-secret"),
+        ("openshift-config", "configmap/admin-kubeconfig-client-ca"),
+        (
+            "openshift-kube-apiserver-operator",
+            "secret/loadbalancer-serving-signer",
+        ),
+        (
+            "openshift-kube-apiserver-operator",
+            "secret/localhost-serving-signer",
+        ),
+        (
+            "openshift-kube-apiserver-operator",
+            "secret/service-network-serving-signer",
+        ),
+        ("openshift-ingress-operator", "secret/router-ca"),
+        (
+            "openshift-cluster-version",
+            "deployment/cluster-version-operator",
+        ),
+        (
+            "openshift-lifecycle-agent",
+            "operatorgroup/openshift-lifecycle-agent",
+        ),
+    ] {
+        node.kubectl(&["get", "-n", namespace, object]).unwrap();
+    }
+
+    // A new hostname means a new Node, as kubelet and cluster would have it.
+    node.run(&["hostnamectl", "set-hostname", "renamed"])
+        .unwrap();
+    let stopping = Instant::now();
+    node.run(&["systemctl", "stop", "kubelet"]).unwrap();
+    println!("stop of kubelet {:.2} s", stopping.elapsed().as_secs_f64());
+    node.run(&["systemctl", "start", "kubelet"]).unwrap();
+    let names = node.kubectl(&["get", "nodes", "-o", "name"]).unwrap();
+    assert_eq!(names, "node/renamed\n");
+
     // A reboot comes back by itself, into the default deployment.
     let boot_id = node
         .run(&["cat", "/proc/sys/kernel/random/boot_id"])
@@ -92,7 +178,7 @@ fn a_node_serves_reboots_and_survives_a_power_failure() {
         .unwrap();
     let leader = node.leader().unwrap();
     node.power_off_hard();
-    assert!(!Path::new(&format!("/proc/{leader}")).exists() || is_zombie(leader));
+    assert!(!process_runs(leader));
     assert!(node.booted().is_none());
     node.boot().unwrap();
     node.wait_api().unwrap();
@@ -121,17 +207,12 @@ fn a_dropped_lab_leaves_nothing() {
     drop(node);
     drop(registry);
     drop(lab);
-    assert!(!Path::new(&format!("/proc/{leader}")).exists() || is_zombie(leader));
+    assert!(!process_runs(leader));
     assert!(!dir.exists());
     assert_eq!(namespaces(prefix), 0);
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
     assert!(!mounts.contains(&name), "{mounts}");
     assert!(!process_mentions(&name));
-}
-
-fn is_zombie(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|text| text.rsplit(')').next().unwrap().starts_with(" Z"))
 }
 
 fn namespaces(prefix: &str) -> usize {
@@ -154,4 +235,21 @@ fn process_mentions(name: &str) -> bool {
         std::fs::read(path.join("cmdline"))
             .is_ok_and(|line| String::from_utf8_lossy(&line).contains(name))
     })
+}
+
+#[test]
+fn ten_power_failures_at_any_moment_of_a_boot_do_no_harm() {
+    let lab = Lab::new("failures").unwrap();
+    let node = lab
+        .install(&NodeConfig::new("origin", Release::V4_16_9, 10))
+        .unwrap();
+    for failure in 0..10 {
+        node.boot().unwrap();
+        // From the first instant of systemd to a serving API.
+        std::thread::sleep(Duration::from_millis(failure * 200));
+        node.power_off_hard();
+    }
+    node.boot().unwrap();
+    node.wait_api().unwrap();
+    assert_eq!(node.boots(), 11);
 }

@@ -1,5 +1,7 @@
 //! Two nodes of a lab share its registry: what one pushes, the other pulls.
 
+#![expect(clippy::unwrap_used, reason = "a test may end anywhere")]
+
 use boxed::{Lab, Node, NodeConfig, REGISTRY_ADDRESS, Release};
 
 const AUTHFILE: &str = "--authfile=/var/lib/kubelet/config.json";

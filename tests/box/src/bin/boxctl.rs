@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use boxed::{Lab, NodeConfig, Release, Running};
+use boxed::{Lab, NodeConfig, Release, Running, process_runs};
 use clap::{Parser, Subcommand};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
@@ -151,24 +151,13 @@ fn detach() -> Result<()> {
 /// How long a node's keeper may take to end and clean up.
 const DOWN_LIMIT: Duration = Duration::from_secs(60);
 
-/// Whether a process exists and has not ended; one that nobody waits for is a zombie.
-fn runs(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|text| {
-        !text
-            .rsplit(')')
-            .next()
-            .unwrap_or_default()
-            .starts_with(" Z")
-    })
-}
-
 fn down(name: &str) -> Result<()> {
     let keeper = Running::find(name)?.keeper();
     ensure!(keeper > 1, "the keeper of {name} is gone");
     kill(Pid::from_raw(keeper), Signal::SIGTERM)
         .with_context(|| format!("ending process {keeper}"))?;
     let until = Instant::now() + DOWN_LIMIT;
-    while runs(keeper) {
+    while process_runs(keeper) {
         ensure!(Instant::now() < until, "process {keeper} does not end");
         std::thread::sleep(Duration::from_millis(20));
     }
