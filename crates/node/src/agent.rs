@@ -9,9 +9,9 @@ use std::sync::{Mutex, PoisonError};
 use api::{ImageBasedUpgrade, ImageBasedUpgradeStatus, Stage, annotation};
 use engine::{
     Event, EventSink, Header, Journal, JournalState, JournalStore, Outcome, RunId, RunIdError,
-    StopToken,
+    RunView, StopToken,
 };
-use planner::{Act, Decision, ErrorKind, Facts, Occasion, Plan, State, Step, Why};
+use planner::{Act, Decision, ErrorKind, Facts, Occasion, Plan, PlanName, State, Step, Why};
 
 use crate::latest::LatestRun;
 use crate::observe::observe;
@@ -161,6 +161,9 @@ impl<'a> Agent<'a> {
         };
         let mut ended = Vec::new();
         for run in store.list().map_err(unlisted)? {
+            if belongs_elsewhere(store, &run, plan.name).map_err(unlisted)? {
+                continue;
+            }
             match Journal::open(store, &run, &self.program) {
                 Ok(journal) if matches!(journal.state(), JournalState::Closed { .. }) => {
                     ended.push(run);
@@ -247,6 +250,20 @@ impl<'a> Agent<'a> {
             self.ports.clock.uptime()
         )
     }
+}
+
+/// Whether a journal belongs to the other process that keeps some in this directory: the first boot's service and the
+/// controller leave each other's alone.
+fn belongs_elsewhere(
+    store: &dyn JournalStore,
+    run: &RunId,
+    plan: PlanName,
+) -> std::io::Result<bool> {
+    let view = store
+        .read(run)?
+        .and_then(|bytes| RunView::from_journal(&bytes).ok());
+    let reconfigures = |name: &str| name == PlanName::Reconfigure.as_str();
+    Ok(view.is_some_and(|view| reconfigures(&view.plan_name) != reconfigures(plan.as_str())))
 }
 
 /// The id that a plan's own documents name its run by.

@@ -7,8 +7,8 @@ use api::{
 };
 use engine::RunView;
 use planner::{
-    ClusterKnowledge, ErrorKind, Facts, PostPivot, RunFact, SeedContent, SeedPin, Side, State,
-    TargetRecord,
+    ClusterKnowledge, ErrorKind, Facts, PlanName, PostPivot, RunFact, SeedContent, SeedPin, Side,
+    State, TargetRecord,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -266,18 +266,22 @@ fn observe_post_pivot(ports: &Ports<'_>) -> PortResult<PostPivot> {
     })
 }
 
-/// The newest journal of this stateroot.
+/// The newest journal of the first boot's service.
 fn latest_journal(ports: &Ports<'_>) -> PortResult<Option<RunView>> {
     let store = crate::JournalFiles(ports.files);
     let unreadable = |error: std::io::Error| {
         PortError::new(ErrorKind::Transient, "reading the journals of runs", error)
     };
-    let Some(newest) = engine::JournalStore::list(&store)
+    for run in engine::JournalStore::list(&store)
         .map_err(unreadable)?
-        .pop()
-    else {
-        return Ok(None);
-    };
-    let bytes = engine::JournalStore::read(&store, &newest).map_err(unreadable)?;
-    Ok(bytes.and_then(|bytes| RunView::from_journal(&bytes).ok()))
+        .iter()
+        .rev()
+    {
+        let bytes = engine::JournalStore::read(&store, run).map_err(unreadable)?;
+        let view = bytes.and_then(|bytes| RunView::from_journal(&bytes).ok());
+        if let Some(view) = view.filter(|view| view.plan_name == PlanName::Reconfigure.as_str()) {
+            return Ok(Some(view));
+        }
+    }
+    Ok(None)
 }

@@ -16,7 +16,7 @@ pub(crate) use stateroot::claim;
 use engine::{Presence, Progress, StepContext, StepError, Unit, Work};
 use planner::{ErrorKind, Step};
 
-use crate::ports::{Ports, PullSecret, Watch};
+use crate::ports::{Ports, PullSecret, Root, Watch};
 use crate::{PortError, PortResult};
 
 /// The steps of this program on one node.
@@ -190,9 +190,16 @@ fn settle(ports: &Ports<'_>, step: &Step) -> PortResult<()> {
         Step::UnpackEtc { pin, stateroot } => {
             stateroot::mark_unpacked(ports, stateroot::ETC_UNPACKED, pin, stateroot)
         }
-        Step::SetHostname { .. } | Step::DisableUnit { .. } | Step::StartUnit { .. } => {
-            ports.files.sync(&crate::ports::Root::Booted)
-        }
+        // What a removal left in the page cache only would be there again after a power cut, when nobody looks for it any more.
+        Step::SetHostname { .. }
+        | Step::DisableUnit { .. }
+        | Step::StartUnit { .. }
+        | Step::ClearStateroot { .. }
+        | Step::ImportCommit { .. }
+        | Step::UndeployStateroot { .. }
+        | Step::RemoveStateroot { .. }
+        | Step::PruneRepository => ports.files.sync(&Root::Booted),
+        Step::PrecacheImages { .. } | Step::DiscardSeed => ports.files.sync(&Root::Shared),
         _ => Ok(()),
     }
 }
