@@ -86,6 +86,8 @@ pub(crate) fn spawn(
         // podman runs containers; libostree remounts.
         .args(["--capability=all", "--system-call-filter=@keyring"])
         .arg(format!("--machine={name}"))
+        // As firmware leaves it: the name has to come from the node's /etc.
+        .arg("--hostname=localhost")
         // For `Running::find`; the guest has no use for it.
         .arg(format!("--setenv=LCA_BOX_ADDRESS={address}"))
         .arg(format!("--directory={}", deployment.dir.display()))
