@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{self, AtFlags, Dir, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -201,15 +201,19 @@ impl Place {
     /// Puts a file here, in one step instead of what was here before. A process that is killed in the middle leaves
     /// nothing but, in a window of two calls, one temporary name, which the next replacement of this file takes over.
     pub(crate) fn replace(&self, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-        static TURN: AtomicU32 = AtomicU32::new(0);
+        // One thread of this process at a time: the temporary name is the same for all. It is met when an earlier
+        // process left it, or when another one replaces the same file right now.
+        static ONE: Mutex<()> = Mutex::new(());
         let file = self.unnamed(fill)?;
-        // Threads of one process never share a temporary name; a name left by an earlier process may be met again.
-        let turn = TURN.fetch_add(1, Ordering::Relaxed) % 16;
-        let name_hash = short_hash(self.name.as_bytes());
-        let temporary = format!("{TEMPORARY}{name_hash:016x}-{turn:x}").into_bytes();
+        let hash = short_hash(self.name.as_bytes());
+        let temporary = format!("{TEMPORARY}{hash:016x}").into_bytes();
+        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             match self.link(&file, &temporary) {
-                Ok(()) => break,
+                Ok(()) => match fs::renameat(&self.dir, &*temporary, &self.dir, &self.name) {
+                    Err(Errno::NOENT) => {}
+                    result => break result?,
+                },
                 Err(Errno::EXIST) => match fs::unlinkat(&self.dir, &*temporary, AtFlags::empty()) {
                     Ok(()) | Err(Errno::NOENT) => {}
                     Err(error) => return Err(error.into()),
@@ -217,7 +221,7 @@ impl Place {
                 Err(error) => return Err(error.into()),
             }
         }
-        fs::renameat(&self.dir, &*temporary, &self.dir, &self.name)?;
+        drop(one);
         self.settle()
     }
 }

@@ -192,10 +192,22 @@ fn kernel_arguments(deployment: &ostree::Deployment) -> Vec<String> {
     let options = deployment
         .bootconfig()
         .and_then(|config| config.get("options"));
-    let arguments = ostree::KernelArgs::from_string(&options.unwrap_or_default()).to_strv();
-    let arguments = arguments.into_iter().map(String::from);
+    let mut arguments = split_arguments(&options.unwrap_or_default());
+    arguments.retain(|argument| !argument.starts_with("ostree="));
     arguments
-        .filter(|argument| !argument.starts_with("ostree="))
+}
+
+/// Splits a kernel command line at white space outside of double quotes, as the kernel does (`next_arg`). libostree
+/// before 2023 splits at every space.
+fn split_arguments(line: &str) -> Vec<String> {
+    let mut quoted = false;
+    let arguments = line.split(|c: char| {
+        quoted ^= c == '"';
+        c.is_ascii_whitespace() && !quoted
+    });
+    arguments
+        .filter(|argument| !argument.is_empty())
+        .map(str::to_owned)
         .collect()
 }
 
@@ -392,4 +404,18 @@ fn sync(layout: &Layout) -> PortResult<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_lines_are_split_as_the_kernel_does() {
+        let check = |line, arguments: &[&str]| assert_eq!(split_arguments(line), arguments);
+        check("", &[]);
+        check(" rw  quiet ", &["rw", "quiet"]);
+        check("a=\"b c\" \"d=e f\" g", &["a=\"b c\"", "\"d=e f\"", "g"]);
+        check("a=\"open to the end", &["a=\"open to the end"]);
+    }
 }

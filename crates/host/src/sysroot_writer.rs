@@ -12,8 +12,8 @@ use std::thread;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::statvfs::{FsFlags, statvfs};
-use node::PortResult;
 use node::ports::{Unwatched, Watch};
+use node::{ErrorKind, PortError, PortResult};
 
 use crate::failure::Attempt;
 use crate::layout::Layout;
@@ -44,6 +44,7 @@ pub(crate) fn writing_watched<T: Send>(
 }
 
 /// Runs `work` on a thread of its own, with a watch that may be used from any thread and tells `watch` on this one.
+/// Whatever work fails of after `watch` has said stop, it is `Interrupted`.
 pub(crate) fn relayed<T: Send>(
     watch: &dyn Watch,
     work: impl FnOnce(&Relay) -> PortResult<T> + Send,
@@ -51,15 +52,23 @@ pub(crate) fn relayed<T: Send>(
     let (reports, heard) = mpsc::channel::<Report>();
     thread::scope(|scope| {
         let worker = scope.spawn(move || work(&Relay { reports }));
+        let mut stopped = false;
         // Ends when the worker drops its end of the channel.
         for report in heard {
             let go_on = watch.progress(report.done, report.total, &report.object);
+            stopped |= !go_on;
             // The worker waits for this answer; when it is gone there is nobody to tell.
             report.answer.send(go_on).ok();
         }
-        worker
+        let result = worker
             .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        result.map_err(|error| match error.kind() {
+            kind if stopped && kind != ErrorKind::Interrupted => {
+                PortError::new(ErrorKind::Interrupted, "stopping as asked", error)
+            }
+            _ => error,
+        })
     })
 }
 

@@ -57,25 +57,14 @@ fn replacing_takes_over_what_a_killed_replacement_left() {
     let Place { _dir, root, files } = place();
     let file = path("/dir/file");
     files.replace(&file, b"old", 0o600).unwrap();
-    let name = fs::read_dir(root.join("dir")).unwrap().count();
-    assert_eq!(name, 1);
-    // Every temporary name that a replacement of this file can take.
-    for turn in 0..16 {
-        let hash = b"file"
-            .iter()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-                (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-            });
-        fs::write(
-            root.join(format!("dir/.lca-new-{hash:016x}-{turn:x}")),
-            "torn",
-        )
-        .unwrap();
-    }
+    let hash = b"file"
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    fs::write(root.join(format!("dir/.lca-new-{hash:016x}")), "torn").unwrap();
     assert_eq!(files.list(&path("/dir")).unwrap(), ["file"]);
-    for _ in 0..16 {
-        files.replace(&file, b"new", 0o600).unwrap();
-    }
+    files.replace(&file, b"new", 0o600).unwrap();
     assert_eq!(files.read(&file, 10).unwrap().unwrap(), b"new");
     assert_eq!(fs::read_dir(root.join("dir")).unwrap().count(), 1);
 }

@@ -283,11 +283,11 @@ fn work_stops_when_told() {
     let pin = spool(&node, &seed);
     let seeds = seeds(&node);
     let error = seeds.import_commit(&pin, &seed.commit, &Stop).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Interrupted);
+    assert_eq!(error.kind(), ErrorKind::Interrupted, "{error:?}");
     seeds.import_commit(&pin, &seed.commit, &Unwatched).unwrap();
     let id = deploy(&node, &seed.commit);
     let error = seeds.unpack_var(&pin, &id.stateroot, &Stop).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Interrupted);
+    assert_eq!(error.kind(), ErrorKind::Interrupted, "{error:?}");
     let error = seeds.unpack_etc(&pin, &id, &Stop).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Interrupted);
+    assert_eq!(error.kind(), ErrorKind::Interrupted, "{error:?}");
 }

@@ -34,7 +34,8 @@ impl Node {
         let repo = sysroot.repo();
         let config = repo.config();
         config.set_string("sysroot", "bootloader", "none");
-        repo.write_config_and_reload(&config).unwrap();
+        repo.write_config(&config).unwrap();
+        repo.reload_config(NONE).unwrap();
         let commits = ["one", "two"].map(|release| commit(&repo, dir.path(), release));
         let ostree = HostOstree::new(layout.clone());
         let files = HostFiles::new(layout.clone());
