@@ -7,7 +7,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
 /// A running `current_thread` runtime. Ends, with all its tasks, when dropped.
-pub struct Background {
+pub(crate) struct Background {
     handle: Handle,
     end: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -15,7 +15,7 @@ pub struct Background {
 
 impl Background {
     /// Starts the thread. Entering the host's namespaces must be over by now: it needs a process of one thread.
-    pub fn start() -> Result<Self> {
+    pub(crate) fn start() -> Result<Self> {
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
@@ -38,7 +38,7 @@ impl Background {
     }
 
     /// For calls from other threads.
-    pub fn handle(&self) -> &Handle {
+    pub(crate) fn handle(&self) -> &Handle {
         &self.handle
     }
 }

@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{controller, post_pivot, seed_create, status, watch};
 
 /// Name and version: what journals are signed with.
-pub const PROGRAM: &str = concat!("lifecycle-agent ", env!("CARGO_PKG_VERSION"));
+pub(crate) const PROGRAM: &str = concat!("lifecycle-agent ", env!("CARGO_PKG_VERSION"));
 
 /// Upgrades this single-node OpenShift by installing a seed image as a second release beside the running one,
 /// switching to it with one reboot, and back if need be.
@@ -32,7 +32,7 @@ enum LogFormat {
 
 /// How read-only views are printed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum Output {
+pub(crate) enum Output {
     /// For people.
     Text,
     /// For programs.
@@ -41,15 +41,15 @@ pub enum Output {
 
 /// Where the API server is.
 #[derive(clap::Args, Clone, Debug)]
-pub struct ApiServer {
+pub(crate) struct ApiServer {
     /// Kubeconfig; without it, KUBECONFIG, a pod's service account, or the node's own kubeconfig.
     #[arg(long)]
-    pub kubeconfig: Option<PathBuf>,
+    pub(crate) kubeconfig: Option<PathBuf>,
 }
 
 impl ApiServer {
     /// The way to the API server, in the order that the help text names.
-    pub fn access(&self) -> node::PortResult<cluster::Access> {
+    pub(crate) fn access(&self) -> node::PortResult<cluster::Access> {
         let variable = |name: &str| std::env::var(name).ok();
         let named = self
             .kubeconfig
@@ -113,7 +113,7 @@ enum ExplainCommand {
 
 /// Runs the command. The exit status is 0 for success, 1 for a failure that is told on standard error, 2 for a
 /// command line that makes no sense.
-pub fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
     start_logging(arguments.log_format);
     match run(arguments.command) {
@@ -144,7 +144,7 @@ fn run(command: Command) -> Result<()> {
 }
 
 /// Prints to standard output; a reader that goes away is no failure.
-pub fn print(text: &str) -> Result<()> {
+pub(crate) fn print(text: &str) -> Result<()> {
     use std::io::Write;
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),

@@ -33,7 +33,7 @@ enum Nudge {
 }
 
 /// Runs until the process is told to end.
-pub fn run(api: &ApiServer) -> Result<()> {
+pub(crate) fn run(api: &ApiServer) -> Result<()> {
     let instance = host::Instance::acquire().context("becoming this node's only agent")?;
     let background = Background::start()?;
     let (sender, nudges) = channel();
@@ -288,7 +288,7 @@ fn next(nudges: &Receiver<Nudge>, wait: Option<Duration>) -> Result<Option<Nudge
 }
 
 /// For `post-pivot`, which needs the same patience.
-pub fn open_patiently(api: &ApiServer, background: &Background) -> Result<(NodePorts, Connection)> {
+pub(crate) fn open_patiently(api: &ApiServer, background: &Background) -> Result<(NodePorts, Connection)> {
     loop {
         match node_ports::NodePorts::open(api, background) {
             Ok(opened) => return Ok(opened),

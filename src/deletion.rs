@@ -5,7 +5,7 @@ use planner::State;
 
 /// Whether the deleted object has to come back as it was. In the middle of an upgrade it does: the node is in the state that
 /// it speaks of. Idle needs no memory, and after a rollback that failed deleting is the user's way out (contract 2.2).
-pub fn must_come_back(deleted: &ImageBasedUpgrade) -> bool {
+pub(crate) fn must_come_back(deleted: &ImageBasedUpgrade) -> bool {
     let conditions = deleted
         .status
         .as_ref()

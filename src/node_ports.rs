@@ -9,7 +9,7 @@ use crate::background::Background;
 use crate::cli::ApiServer;
 
 /// Owns the real ports.
-pub struct NodePorts {
+pub(crate) struct NodePorts {
     ostree: HostOstree,
     images: HostImages,
     seeds: HostSeeds,
@@ -24,7 +24,7 @@ impl NodePorts {
     ///
     /// # Errors
     /// `Transient` while the kubeconfig does not exist, `Permanent` when it is no good.
-    pub fn open(api: &ApiServer, background: &Background) -> PortResult<(Self, Connection)> {
+    pub(crate) fn open(api: &ApiServer, background: &Background) -> PortResult<(Self, Connection)> {
         let connection = connect(api, background)?;
         let layout = Layout::running();
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
@@ -51,7 +51,7 @@ impl NodePorts {
     }
 
     /// As the steps see them.
-    pub fn ports(&self) -> Ports<'_> {
+    pub(crate) fn ports(&self) -> Ports<'_> {
         Ports {
             ostree: &self.ostree,
             images: &self.images,
@@ -64,13 +64,13 @@ impl NodePorts {
     }
 
     /// The cluster, for what is not part of the port.
-    pub fn cluster(&self) -> &LiveCluster {
+    pub(crate) fn cluster(&self) -> &LiveCluster {
         &self.cluster
     }
 }
 
 /// Prepares a connection; nothing is sent yet.
-pub fn connect(api: &ApiServer, background: &Background) -> PortResult<Connection> {
+pub(crate) fn connect(api: &ApiServer, background: &Background) -> PortResult<Connection> {
     let access = api.access()?;
     background.handle().block_on(Connection::open(&access))
 }

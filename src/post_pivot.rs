@@ -11,7 +11,7 @@ use crate::telling::Telling;
 
 /// Gives the node its identity. Transient failures are retried here; a permanent one ends the process with status 1 and
 /// systemd starts it again.
-pub fn run(api: &ApiServer) -> Result<()> {
+pub(crate) fn run(api: &ApiServer) -> Result<()> {
     let background = Background::start()?;
     let (ports, _connection) = open_patiently(api, &background)?;
     let agent = Agent::new(ports.ports(), PROGRAM);

@@ -23,7 +23,7 @@ struct Found {
 
 /// Prints the status. Parts that cannot be had are named; nothing is changed and nothing waited for longer than a few
 /// seconds.
-pub fn run(api: &ApiServer, output: Output) -> Result<()> {
+pub(crate) fn run(api: &ApiServer, output: Output) -> Result<()> {
     let background = Background::start()?;
     let chain = |error: node::PortError| engine::error_chain(&error);
     let layout = Layout::running();

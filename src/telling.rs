@@ -10,7 +10,7 @@ use node::ports::Cluster;
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// Tells every event to every reader.
-pub struct Telling<'a, N: FnMut()> {
+pub(crate) struct Telling<'a, N: FnMut()> {
     cluster: &'a dyn Cluster,
     nudge: N,
     nudged: Option<Instant>,
@@ -20,7 +20,7 @@ pub struct Telling<'a, N: FnMut()> {
 impl<'a, N: FnMut()> Telling<'a, N> {
     /// `nudge` is called when readers of the run's view shall look; `reboot_note` is what a reboot in this plan is
     /// announced with.
-    pub fn new(cluster: &'a dyn Cluster, reboot_note: Option<&'static str>, nudge: N) -> Self {
+    pub(crate) fn new(cluster: &'a dyn Cluster, reboot_note: Option<&'static str>, nudge: N) -> Self {
         Self {
             cluster,
             nudge,
@@ -111,7 +111,7 @@ fn log(event: &Event) {
 }
 
 /// A worker that panicked, as an outcome: the run is interrupted and gone on with.
-pub fn lost_worker(step: &str) -> Outcome<ErrorKind> {
+pub(crate) fn lost_worker(step: &str) -> Outcome<ErrorKind> {
     Outcome::JournalFailed {
         error: format!("the worker ended unexpectedly in {step}"),
         no_space: false,

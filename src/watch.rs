@@ -15,7 +15,7 @@ use crate::cli::{ApiServer, Output, print};
 use crate::node_ports::connect;
 
 /// Follows until the stage has ended (never, with `forever`). An ended stage that failed is an error.
-pub fn run(api: &ApiServer, output: Output, forever: bool) -> Result<()> {
+pub(crate) fn run(api: &ApiServer, output: Output, forever: bool) -> Result<()> {
     let background = Background::start()?;
     let connection = connect(api, &background)?;
     let mut sightings = background

@@ -43,6 +43,25 @@ impl HostImages {
         }
     }
 
+    /// What has to be pulled to have these images elsewhere.
+    ///
+    /// # Errors
+    /// As [`Images::present`].
+    pub fn references(&self) -> PortResult<BTreeSet<String>> {
+        self.list().map(pull_names)
+    }
+
+    fn list(&self) -> PortResult<Vec<Listed>> {
+        let attempted = "listing the images in container storage";
+        let command = self
+            .podman(LIST_DEADLINE)
+            .args(["images", "--format", "json"]);
+        let json = command
+            .run()
+            .map_err(|error| PortError::new(kind(&error), attempted, error))?;
+        parse_listing(&json).map_err(|error| PortError::new(ErrorKind::Permanent, attempted, error))
+    }
+
     fn podman(&self, deadline: Duration) -> Command {
         // Errors only: its warnings would push the error out of the kept end of its output.
         Command::new(&self.podman, deadline).args(["--log-level", "error"])
@@ -65,12 +84,35 @@ struct Listed {
     repo_digests: Option<Vec<String>>,
 }
 
-fn parse_listing(json: &[u8]) -> Result<BTreeSet<String>, serde_json::Error> {
+fn parse_listing(json: &[u8]) -> Result<Vec<Listed>, serde_json::Error> {
     // An empty storage is an empty list, or null in some versions.
     let images: Option<Vec<Listed>> = serde_json::from_slice(json)?;
+    Ok(images.unwrap_or_default())
+}
+
+/// Every name of every image.
+fn all_names(images: Vec<Listed>) -> BTreeSet<String> {
     let names = |image: Listed| [image.names, image.repo_tags, image.repo_digests];
-    let lists = images.into_iter().flatten().flat_map(names);
-    Ok(lists.flatten().flatten().collect())
+    images
+        .into_iter()
+        .flat_map(names)
+        .flatten()
+        .flatten()
+        .collect()
+}
+
+/// One reference by which each image can be pulled: its tags, or where it has none its digests (contract S 1.3.1).
+fn pull_names(images: Vec<Listed>) -> BTreeSet<String> {
+    let names = |image: Listed| {
+        let tags = image.names.into_iter().chain(image.repo_tags).flatten();
+        let tags: Vec<String> = tags.filter(|name| !name.contains('@')).collect();
+        if tags.is_empty() {
+            image.repo_digests.unwrap_or_default()
+        } else {
+            tags
+        }
+    };
+    images.into_iter().flat_map(names).collect()
 }
 
 /// Puts credentials where podman can read them; they are gone when the result is dropped.
@@ -95,14 +137,7 @@ fn says_missing(stderr: &str) -> bool {
 
 impl Images for HostImages {
     fn present(&self) -> PortResult<BTreeSet<String>> {
-        let attempted = "listing the images in container storage";
-        let command = self
-            .podman(LIST_DEADLINE)
-            .args(["images", "--format", "json"]);
-        let json = command
-            .run()
-            .map_err(|error| PortError::new(kind(&error), attempted, error))?;
-        parse_listing(&json).map_err(|error| PortError::new(ErrorKind::Permanent, attempted, error))
+        self.list().map(all_names)
     }
 
     fn pull(&self, image: &str, secret: &PullSecret, stop: &dyn Fn() -> bool) -> PortResult<()> {
@@ -141,7 +176,7 @@ mod tests {
     #[test]
     fn every_name_is_listed() {
         let check = |json: &str, names: &[&str]| {
-            let found = parse_listing(json.as_bytes()).unwrap();
+            let found = all_names(parse_listing(json.as_bytes()).unwrap());
             assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), names);
         };
         check("[]", &[]);
