@@ -153,7 +153,8 @@ pub(crate) fn print(text: &str) -> Result<()> {
 }
 
 fn start_logging(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("LCA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("LCA_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("info,kube_client=error"));
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)

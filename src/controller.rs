@@ -288,7 +288,10 @@ fn next(nudges: &Receiver<Nudge>, wait: Option<Duration>) -> Result<Option<Nudge
 }
 
 /// For `post-pivot`, which needs the same patience.
-pub(crate) fn open_patiently(api: &ApiServer, background: &Background) -> Result<(NodePorts, Connection)> {
+pub(crate) fn open_patiently(
+    api: &ApiServer,
+    background: &Background,
+) -> Result<(NodePorts, Connection)> {
     loop {
         match node_ports::NodePorts::open(api, background) {
             Ok(opened) => return Ok(opened),

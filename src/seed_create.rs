@@ -26,7 +26,11 @@ pub(crate) struct Arguments {
     #[arg(short, long, default_value = api::path::PULL_SECRET)]
     authfile: PathBuf,
     /// The recert image that the Go original's first boot would run; recorded in the seed.
-    #[arg(short = 'e', long, default_value = "quay.io/edge-infrastructure/recert:v0")]
+    #[arg(
+        short = 'e',
+        long,
+        default_value = "quay.io/edge-infrastructure/recert:v0"
+    )]
     recert_image: ImageRef,
     #[command(flatten)]
     api: ApiServer,
@@ -35,12 +39,19 @@ pub(crate) struct Arguments {
 /// Makes the seed.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let begun = Instant::now();
-    let _instance = host::Instance::acquire_for("seed").context("becoming this node's only seed maker")?;
+    let _instance =
+        host::Instance::acquire_for("seed").context("becoming this node's only seed maker")?;
     let request = request(arguments)?;
     let layout = Layout::running();
     let ostree = HostOstree::new(layout.clone());
-    let made = host::create_seed(&layout, &ostree, &HostUnits, &request, &mut Telling::default())
-        .with_context(|| format!("making the seed {}", arguments.image))?;
+    let made = host::create_seed(
+        &layout,
+        &ostree,
+        &HostUnits,
+        &request,
+        &mut Telling::default(),
+    )
+    .with_context(|| format!("making the seed {}", arguments.image))?;
     for warning in &made.warnings {
         tracing::warn!("{warning}");
     }
@@ -64,14 +75,34 @@ fn request(arguments: &Arguments) -> Result<SeedRequest> {
         container_storage_target: host::container_storage_target()?,
         recert_image: arguments.recert_image.as_str().to_owned(),
     };
-    let info = ports.cluster().seed_info(&host).context("describing this cluster")?;
-    let operators = ports.cluster().container_images().context("listing the operators' images")?;
-    let present = HostImages::new().references().context("listing the node's images")?;
-    let images = to_precache(present, operators.related, &operators.catalogs, &arguments.recert_image);
+    let info = ports
+        .cluster()
+        .seed_info(&host)
+        .context("describing this cluster")?;
+    let operators = ports
+        .cluster()
+        .container_images()
+        .context("listing the operators' images")?;
+    let present = HostImages::new()
+        .references()
+        .context("listing the node's images")?;
+    let images = to_precache(
+        present,
+        operators.related,
+        &operators.catalogs,
+        &arguments.recert_image,
+    );
     let program = std::env::current_exe().context("finding this program")?;
     let unit = (api::names::POST_PIVOT_UNIT, UNIT);
     let image = arguments.image.clone();
-    Ok(SeedRequest { image, credentials, info, images, unit, program })
+    Ok(SeedRequest {
+        image,
+        credentials,
+        info,
+        images,
+        unit,
+        program,
+    })
 }
 
 /// Images of the node and of its operators, without catalogs, which are always pulled (contract S 1.3.1).
@@ -96,7 +127,10 @@ struct Telling {
 
 impl Default for Telling {
     fn default() -> Self {
-        Self { bytes: 0, told: Instant::now() }
+        Self {
+            bytes: 0,
+            told: Instant::now(),
+        }
     }
 }
 

@@ -20,7 +20,11 @@ pub(crate) struct Telling<'a, N: FnMut()> {
 impl<'a, N: FnMut()> Telling<'a, N> {
     /// `nudge` is called when readers of the run's view shall look; `reboot_note` is what a reboot in this plan is
     /// announced with.
-    pub(crate) fn new(cluster: &'a dyn Cluster, reboot_note: Option<&'static str>, nudge: N) -> Self {
+    pub(crate) fn new(
+        cluster: &'a dyn Cluster,
+        reboot_note: Option<&'static str>,
+        nudge: N,
+    ) -> Self {
         Self {
             cluster,
             nudge,
