@@ -4,6 +4,8 @@
 //! patches of `spec.stage` are sent; for each, the time from the API server's answer until a watch shows the first
 //! change of status is taken. The last line printed is one JSON object.
 
+#![expect(clippy::print_stdout, reason = "figures are part of the result")]
+
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 

@@ -4,6 +4,8 @@
 //! is switched off in the middle of an upgrade, `LCA_SEED_STOPS` (default 1) how often a seed node is while it makes a seed.
 //! `LCA_RANDOM` repeats the moments of an earlier run; it is printed.
 
+#![expect(clippy::print_stdout, reason = "figures are part of the result")]
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};

@@ -1,5 +1,7 @@
 //! The whole program on a node in the box: one upgrade, its rollback, an abort, and what bad input leads to.
 
+#![expect(clippy::print_stdout, reason = "figures are part of the result")]
+
 use std::time::Duration;
 
 use anyhow::{Result, ensure};

@@ -30,7 +30,6 @@ const STOP_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct Command {
     program: OsString,
     arguments: Vec<OsString>,
-    environment: Vec<(OsString, OsString)>,
     deadline: Duration,
 }
 
@@ -97,7 +96,6 @@ impl Command {
         Self {
             program: program.as_ref().into(),
             arguments: vec![],
-            environment: vec![],
             deadline,
         }
     }
@@ -113,12 +111,6 @@ impl Command {
         arguments
             .into_iter()
             .fold(self, |command, argument| command.arg(argument))
-    }
-
-    /// Sets an environment variable.
-    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
-        self.environment.push((name.into(), value.as_ref().into()));
-        self
     }
 
     /// Runs the process and returns what it wrote to standard output.
@@ -143,7 +135,6 @@ impl Command {
         use std::os::unix::process::CommandExt;
         let child = std::process::Command::new(&self.program)
             .args(&self.arguments)
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -160,7 +151,6 @@ impl Command {
         use std::os::unix::process::CommandExt;
         std::process::Command::new(&self.program)
             .args(&self.arguments)
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -375,11 +365,8 @@ mod tests {
 
     #[test]
     fn output_and_errors_are_kept_apart() {
-        let out = sh("echo out; echo err >&2; printenv NAME")
-            .env("NAME", "value")
-            .run()
-            .unwrap();
-        assert_eq!(out, b"out\nvalue\n");
+        let out = sh("echo out; echo err >&2").run().unwrap();
+        assert_eq!(out, b"out\n");
         let error = sh("echo out; printf 'one\ntwo\n' >&2; exit 3")
             .run()
             .unwrap_err();

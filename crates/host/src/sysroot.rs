@@ -361,7 +361,8 @@ impl Ostree for HostOstree {
             // A watch asked for every file would cost more than the file.
             const ENTRIES_PER_REPORT: u64 = 256;
             let mut seen = |done: u64| {
-                done % ENTRIES_PER_REPORT != 0 || watch.progress(done, None, stateroot.as_str())
+                !done.is_multiple_of(ENTRIES_PER_REPORT)
+                    || watch.progress(done, None, stateroot.as_str())
             };
             match tree::remove(&place, &mut seen) {
                 Ok(()) => Ok(()),

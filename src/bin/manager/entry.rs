@@ -32,7 +32,7 @@ const SYSTEMD: &str = "/run/systemd/system";
 
 /// Why the agent does not run.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The pod's image lacks the agent.
     #[error("opening the agent {}", path.display())]
     Program {
@@ -77,7 +77,7 @@ pub enum Error {
 }
 
 /// What is taken along from the pod.
-pub struct Entry {
+pub(crate) struct Entry {
     program: Vec<u8>,
     service_account: Option<OwnedFd>,
     host: File,
@@ -88,7 +88,7 @@ impl Entry {
     ///
     /// # Errors
     /// When something of it is missing, or the pod is not allowed to see the host's processes.
-    pub fn prepare(program: &Path) -> Result<Self, Error> {
+    pub(crate) fn prepare(program: &Path) -> Result<Self, Error> {
         let bytes = fs::read(program).map_err(|source| Error::Program {
             path: program.to_owned(),
             source,
@@ -113,7 +113,7 @@ impl Entry {
     ///
     /// # Errors
     /// When the kernel refuses, or what was entered is no host.
-    pub fn enter(self) -> Result<Host, Error> {
+    pub(crate) fn enter(self) -> Result<Host, Error> {
         let Self {
             program,
             service_account,
@@ -140,7 +140,7 @@ fn is_own_namespace(namespace: &File) -> io::Result<bool> {
 }
 
 /// A process in the host's mount namespace.
-pub struct Host {
+pub(crate) struct Host {
     program: Vec<u8>,
     service_account: Option<OwnedFd>,
 }
@@ -150,7 +150,7 @@ impl Host {
     ///
     /// # Errors
     /// When neither place for copies can hold a program that starts.
-    pub fn become_agent(self, arguments: Vec<OsString>) -> Result<Infallible, Error> {
+    pub(crate) fn become_agent(self, arguments: Vec<OsString>) -> Result<Infallible, Error> {
         let mut environment: Vec<(OsString, OsString)> = env::vars_os()
             .filter(|(name, _)| name != "PATH" && name != "HOME" && name != ENV_SERVICE_ACCOUNT)
             .collect();

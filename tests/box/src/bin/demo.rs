@@ -1,5 +1,7 @@
 //! What `hack/demo` runs: the product's main job, shown to a person.
 
+#![expect(clippy::print_stdout, reason = "showing is what it is for")]
+
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
