@@ -8,6 +8,7 @@ use std::time::Duration;
 use node::{ErrorKind, PortError, PortResult};
 use serde::de::DeserializeOwned;
 use zbus::Connection;
+use zbus::DBusError;
 use zbus::OwnedVariant;
 use zbus::zvariant::{DynamicType, Type};
 
@@ -98,11 +99,16 @@ impl Bus {
     }
 }
 
-/// The D-Bus error that a service answered with, such as `org.freedesktop.systemd1.NoSuchUnit`.
-pub(crate) fn name(error: &zbus::Error) -> &str {
+/// The D-Bus error that a service answered with, such as `org.freedesktop.systemd1.NoSuchUnit`; empty for a failure
+/// of another kind.
+pub(crate) fn name(error: &zbus::Error) -> String {
     match error {
-        zbus::Error::MethodError(name, _, _) => name.as_str(),
-        _ => "",
+        zbus::Error::MethodError(name, _, _) => name.to_string(),
+        zbus::Error::FDO(error) => match &**error {
+            zbus::fdo::Error::ZBus(error) => name(error),
+            error => error.name().to_string(),
+        },
+        _ => String::new(),
     }
 }
 
@@ -117,10 +123,33 @@ fn kind(error: &zbus::Error) -> ErrorKind {
         "org.freedesktop.DBus.Error.Disconnected",
         "org.freedesktop.systemd1.ShuttingDown",
     ];
-    match error {
-        zbus::Error::MethodError(name, _, _) if !AWAY.contains(&name.as_str()) => {
-            ErrorKind::Permanent
-        }
-        _ => ErrorKind::Transient,
+    let name = name(error);
+    if name.is_empty() || AWAY.contains(&name.as_str()) {
+        ErrorKind::Transient
+    } else {
+        ErrorKind::Permanent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_that_are_away_come_back() {
+        let check = |error: zbus::fdo::Error, expect| {
+            assert_eq!(kind(&zbus::Error::FDO(Box::new(error))), expect);
+        };
+        let text = || String::from("x");
+        check(
+            zbus::fdo::Error::ServiceUnknown(text()),
+            ErrorKind::Transient,
+        );
+        check(zbus::fdo::Error::NoReply(text()), ErrorKind::Transient);
+        check(zbus::fdo::Error::FileNotFound(text()), ErrorKind::Permanent);
+        check(zbus::fdo::Error::AccessDenied(text()), ErrorKind::Permanent);
+        let broken =
+            zbus::Error::InputOutput(std::sync::Arc::new(std::io::ErrorKind::BrokenPipe.into()));
+        assert_eq!(kind(&broken), ErrorKind::Transient);
     }
 }

@@ -56,8 +56,8 @@ type Job = (
 
 impl HostUnits {
     /// Queues a job of the unit and waits until it is gone.
-    fn finish_job(self, method: &str, unit: &str) -> PortResult<()> {
-        let attempted = format!("{method} of {unit}");
+    fn finish_job(self, verb: &str, method: &str, unit: &str) -> PortResult<()> {
+        let attempted = format!("{verb} {unit}");
         let result = on_bus(&attempted, JOB_DEADLINE, async |bus| {
             // Only those who ask hear of jobs.
             let () = bus.call(SYSTEMD, MANAGER, "Subscribe", &()).await?;
@@ -160,7 +160,7 @@ impl Units for HostUnits {
                 .await
             {
                 Ok(state) => Ok(state == "enabled"),
-                Err(error) => match bus::name(&error) {
+                Err(error) => match bus::name(&error).as_str() {
                     // There is no such file.
                     "org.freedesktop.DBus.Error.FileNotFound"
                     | "org.freedesktop.systemd1.NoSuchUnit" => Ok(false),
@@ -193,14 +193,14 @@ impl Units for HostUnits {
     }
 
     fn restart(&self, unit: &str) -> PortResult<()> {
-        self.finish_job("RestartUnit", unit)
+        self.finish_job("restarting", "RestartUnit", unit)
     }
 
     fn stop(&self, unit: &str) -> PortResult<()> {
         if self.state(unit)? == UnitState::Absent {
             return Ok(());
         }
-        self.finish_job("StopUnit", unit)
+        self.finish_job("stopping", "StopUnit", unit)
     }
 
     fn notify_ready(&self, status: &str) -> PortResult<()> {

@@ -1,7 +1,5 @@
 //! What the files port promises, in a directory.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
@@ -173,7 +171,7 @@ fn removal_spares_what_links_lead_to() {
     fs::write(outside.join("kept"), "").unwrap();
     fs::create_dir_all(root.join("tree/a/b")).unwrap();
     fs::write(root.join("tree/a/file"), "").unwrap();
-    fs::set_permissions(root.join("tree/a"), Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(root.join("tree/a"), Permissions::from_mode(0o000)).unwrap();
     symlink(&outside, root.join("tree/link")).unwrap();
     let immutable = fs::File::open(root.join("tree/a/b")).unwrap();
     rustix::fs::ioctl_setflags(immutable, rustix::fs::IFlags::IMMUTABLE).unwrap();

@@ -1,17 +1,12 @@
 //! What the ostree port promises, on a sysroot in a directory, with whatever libostree is installed.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
-
-mod support;
-
 use std::cell::Cell;
 use std::fs;
 
+use crate::support::{NONE, Node};
 use api::{DeploymentId, StaterootName};
 use node::ErrorKind;
 use node::ports::{DeploymentSpec, Files, NodePath, Ostree, Root, Unwatched, Watch};
-use ostree::prelude::*;
-use support::{NONE, Node};
 
 fn name(text: &str) -> StaterootName {
     text.parse().unwrap()
@@ -124,7 +119,7 @@ fn undeploying_and_removing_leave_nothing() {
     assert_eq!(error.kind(), ErrorKind::Contradiction);
     for _ in 0..2 {
         node.ostree.undeploy(&target).unwrap();
-        assert_eq!(order(&node), [origin.clone()]);
+        assert_eq!(order(&node), std::slice::from_ref(&origin));
         assert!(!node.layout.deployment(&target).exists());
     }
     // What a deploy that was cut short leaves: an immutable directory that no list names.

@@ -1,14 +1,11 @@
 //! What the seeds port does with a spooled seed that GNU tar has made, as the Go original does.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
-mod support;
-
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::{NONE, Node};
 use api::{DeploymentId, Digest, StaterootName};
 use host::HostSeeds;
 use node::ErrorKind;
@@ -17,7 +14,6 @@ use ostree::gio;
 use ostree::prelude::*;
 use rustix::fs::XattrFlags;
 use sha2::Digest as _;
-use support::{NONE, Node};
 
 /// The options of every archive in a seed.
 const TAR: [&str; 4] = ["--selinux", "--xattrs", "--xattrs-include=*", "--acls"];

@@ -11,19 +11,19 @@ use ostree::prelude::*;
 use rustix::fs::IFlags;
 use tempfile::TempDir;
 
-pub const NONE: Option<&Cancellable> = Cancellable::NONE;
+pub(crate) const NONE: Option<&Cancellable> = Cancellable::NONE;
 
 /// A node in a directory. Two commits are in its repository; nothing is deployed.
-pub struct Node {
-    pub dir: TempDir,
-    pub layout: Layout,
-    pub ostree: HostOstree,
-    pub files: HostFiles,
-    pub commits: [String; 2],
+pub(crate) struct Node {
+    pub(crate) dir: TempDir,
+    pub(crate) layout: Layout,
+    pub(crate) ostree: HostOstree,
+    pub(crate) files: HostFiles,
+    pub(crate) commits: [String; 2],
 }
 
 impl Node {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::below(dir.path());
         fs::create_dir_all(dir.path().join("root")).unwrap();
@@ -66,7 +66,7 @@ impl Drop for Node {
 }
 
 /// Commits a tree that libostree takes for a bootable operating system.
-pub fn commit(repo: &ostree::Repo, dir: &Path, release: &str) -> String {
+pub(crate) fn commit(repo: &ostree::Repo, dir: &Path, release: &str) -> String {
     let tree = dir.join(format!("tree-{release}"));
     let modules = tree.join("usr/lib/modules/6.0");
     fs::create_dir_all(&modules).unwrap();
