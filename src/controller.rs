@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::Scope;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use api::ImageBasedUpgrade;
@@ -21,6 +21,9 @@ use crate::{deletion, node_ports};
 
 /// Wait before asking again what failed in passing.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How long a run may take to stop when the process is told to end: abort takes effect within five seconds, a pod has ten.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Why the pass thread looks again.
 enum Nudge {
@@ -64,11 +67,30 @@ pub(crate) fn run(api: &ApiServer) -> Result<()> {
             live: None,
         };
         passes.run(&nudges);
-        // The run under way stops at its next chunk; what it has done is in its journal.
-        agent.latest().stop();
+        end(&agent);
     });
     drop(instance);
     Ok(())
+}
+
+/// Lets the run under way stop at its next chunk. One that does not is cut off: what it has done is in its journal, and a
+/// kill at any moment must be survived anyway. One that waits for the reboot that ends this very process is not waited for.
+fn end(agent: &Agent<'_>) {
+    agent.latest().stop();
+    let asked = Instant::now();
+    let reboots = || {
+        let view = agent.latest().view();
+        view.current
+            .and_then(|at| view.steps.get(at))
+            .is_some_and(|step| step.name == "reboot")
+    };
+    while agent.latest().running() {
+        if reboots() || asked.elapsed() >= STOP_PATIENCE {
+            tracing::info!("ending in the middle of a run");
+            std::process::exit(0);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Whether the end was asked for meanwhile.

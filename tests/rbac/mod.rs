@@ -2,6 +2,9 @@
 //!
 //! Reads only what the agent's manifests use: rules on resources, bound to a service account by name.
 
+// Two tests include this module, and neither uses all of it.
+#![allow(dead_code, reason = "shared by two test binaries")]
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -11,22 +14,22 @@ use serde_json::Value;
 
 /// One kind of request, in the words of the audit log's `verb` and `objectRef`.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Request {
-    pub verb: String,
+pub(crate) struct Request {
+    pub(crate) verb: String,
     /// Empty for the core group.
-    pub group: String,
-    pub resource: String,
+    pub(crate) group: String,
+    pub(crate) resource: String,
     /// Empty for the object itself.
-    pub subresource: String,
+    pub(crate) subresource: String,
     /// Empty for objects outside of namespaces.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// Empty where no object is named (list, create).
-    pub name: String,
+    pub(crate) name: String,
 }
 
 impl Request {
     /// The request of an audit event; `None` for requests that are about no resource.
-    pub fn of_audit_event(event: &Value) -> Option<Request> {
+    pub(crate) fn of_audit_event(event: &Value) -> Option<Request> {
         let object = event.get("objectRef")?;
         let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
         Some(Request {
@@ -55,11 +58,11 @@ struct Rule {
 
 /// All that a service account may do.
 #[derive(Debug)]
-pub struct Rules(Vec<Rule>);
+pub(crate) struct Rules(Vec<Rule>);
 
 impl Rules {
     /// The rules that the documents of all `.yaml` files under `directory` bind to a service account.
-    pub fn read(directory: &Path, namespace: &str, account: &str) -> Result<Rules> {
+    pub(crate) fn read(directory: &Path, namespace: &str, account: &str) -> Result<Rules> {
         let documents = documents(directory)?;
         let of_kind =
             |kind: &'static str| documents.iter().filter(move |found| found["kind"] == kind);
@@ -110,7 +113,7 @@ impl Rules {
     }
 
     /// Whether the account may make this request.
-    pub fn allows(&self, request: &Request) -> bool {
+    pub(crate) fn allows(&self, request: &Request) -> bool {
         let resource = if request.subresource.is_empty() {
             request.resource.clone()
         } else {
@@ -126,7 +129,7 @@ impl Rules {
     }
 
     /// Every kind of request that is granted, once per verb, resource and name.
-    pub fn grants(&self) -> BTreeSet<Request> {
+    pub(crate) fn grants(&self) -> BTreeSet<Request> {
         let mut grants = BTreeSet::new();
         for rule in &self.0 {
             for group in &rule.groups {
@@ -170,7 +173,7 @@ fn words(rule: &Value, key: &str) -> Result<BTreeSet<String>> {
 }
 
 /// Every document of the `.yaml` files directly in `directory`, in the order of the files' names.
-pub fn documents(directory: &Path) -> Result<Vec<Value>> {
+pub(crate) fn documents(directory: &Path) -> Result<Vec<Value>> {
     let mut files: Vec<_> = std::fs::read_dir(directory)
         .with_context(|| format!("listing {}", directory.display()))?
         .map(|entry| Ok(entry?.path()))
