@@ -4,7 +4,7 @@
 //! when the object changes, the run tells something, or the time to look again has come.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use api::{ImageBasedUpgrade, ImageBasedUpgradeStatus, Stage, annotation};
 use engine::{
@@ -28,6 +28,8 @@ pub struct Agent<'a> {
     program: String,
     latest: LatestRun,
     runs: AtomicU32,
+    /// Number of this process's first run in its name.
+    first: OnceLock<u32>,
     /// What the latest pass saw: journals say what their plan was made from.
     seen: Mutex<serde_json::Value>,
 }
@@ -53,6 +55,7 @@ impl<'a> Agent<'a> {
             program: program.into(),
             latest: LatestRun::default(),
             runs: AtomicU32::new(0),
+            first: OnceLock::new(),
             seen: Mutex::default(),
         }
     }
@@ -228,6 +231,18 @@ impl<'a> Agent<'a> {
         }
     }
 
+    /// Behind every run of this boot: an earlier process may have ended within this very second. Without a list to look at,
+    /// 0; a name that is taken is refused when the journal is made, and another second gives another name.
+    fn first_sequence(&self, boot: &str) -> u32 {
+        let runs = JournalFiles(self.ports.files).list().unwrap_or_default();
+        let sequences = runs.iter().filter_map(|run| {
+            let parts: Vec<&str> = run.as_str().split('-').collect();
+            let same = parts.get(BOOT_AT) == Some(&boot);
+            parts.get(SEQUENCE_AT).filter(|_| same)?.parse::<u32>().ok()
+        });
+        sequences.max().map_or(0, |last| last + 1)
+    }
+
     fn now(&self) -> u64 {
         u64::try_from(self.ports.clock.now()).unwrap_or_default()
     }
@@ -243,7 +258,8 @@ impl<'a> Agent<'a> {
             .filter(char::is_ascii_hexdigit)
             .take(8)
             .collect();
-        let sequence = self.runs.load(Ordering::Relaxed);
+        let first = *self.first.get_or_init(|| self.first_sequence(&boot));
+        let sequence = first + self.runs.load(Ordering::Relaxed);
         format!(
             "{:012}-{boot}-{:08}-{sequence:04}",
             self.now(),
@@ -251,6 +267,10 @@ impl<'a> Agent<'a> {
         )
     }
 }
+
+/// Position of the boot's digits and of the sequence number in a run's name.
+const BOOT_AT: usize = 1;
+const SEQUENCE_AT: usize = 3;
 
 /// Whether a journal belongs to the other process that keeps some in this directory: the first boot's service and the
 /// controller leave each other's alone.

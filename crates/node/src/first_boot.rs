@@ -1,9 +1,11 @@
 //! The target's first boot, from the service that systemd starts until this site's identity is in place.
 
-use engine::{EventSink, Outcome, StopToken};
-use planner::{Disposition, ErrorKind, disposition};
+use engine::{EventSink, Outcome, RunEnd, StopToken};
+use planner::{Disposition, ErrorKind, Plan, disposition};
 
 use crate::agent::Agent;
+use crate::observe;
+use crate::ports::Ports;
 use crate::steps;
 use crate::{PortError, PortResult};
 
@@ -29,18 +31,16 @@ pub fn first_boot(
     events: &mut dyn EventSink,
 ) -> PortResult<FirstBoot> {
     let ports = agent.ports();
-    let Some(document) = steps::document(ports)? else {
-        return Ok(FirstBoot::NothingToDo);
-    };
-    let plan = planner::reconfigure(&document).map_err(|error| {
-        PortError::new(
-            ErrorKind::Permanent,
-            "planning the reconfiguration of this node",
-            error,
-        )
-    })?;
     let mut attempt = 0;
     while !stop.is_stopped() {
+        // Made anew each time: what an attempt removed is not asked for again.
+        let Some(plan) = plan(ports)? else {
+            return Ok(if attempt == 0 {
+                FirstBoot::NothingToDo
+            } else {
+                FirstBoot::Done
+            });
+        };
         agent.latest().begin(plan.name);
         match agent.carry_out(&plan, stop, events) {
             Outcome::Completed => return Ok(FirstBoot::Done),
@@ -60,6 +60,20 @@ pub fn first_boot(
         }
     }
     Ok(FirstBoot::Stopped)
+}
+
+/// What is left to do: all that the document asks for, or, where its removal was cut short behind it, the rest of that.
+fn plan(ports: &Ports<'_>) -> PortResult<Option<Plan>> {
+    if let Some(document) = steps::document(ports)? {
+        let plan = planner::reconfigure(&document).map_err(|error| {
+            let text = "planning the reconfiguration of this node";
+            PortError::new(ErrorKind::Permanent, text, error)
+        })?;
+        return Ok(Some(plan));
+    }
+    let newest = observe::latest_journal(ports)?;
+    let unfinished = newest.is_some_and(|run| run.end != Some(RunEnd::Completed));
+    Ok(unfinished.then(planner::finish_reconfiguration))
 }
 
 fn pause(agent: &Agent<'_>, next: Disposition) {

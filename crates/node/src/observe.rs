@@ -191,7 +191,7 @@ fn removable(
         return Ok(Vec::new());
     };
     let mut names = Vec::new();
-    for name in ports.ostree.stateroots().unwrap_or_default() {
+    for name in ports.ostree.stateroots()? {
         let ours = target.is_some_and(|target| target.stateroot == name)
             || handover.is_some_and(|stamp| {
                 stamp.origin.stateroot == name || stamp.target.stateroot == name
@@ -267,7 +267,7 @@ fn observe_post_pivot(ports: &Ports<'_>) -> PortResult<PostPivot> {
 }
 
 /// The newest journal of the first boot's service.
-fn latest_journal(ports: &Ports<'_>) -> PortResult<Option<RunView>> {
+pub(crate) fn latest_journal(ports: &Ports<'_>) -> PortResult<Option<RunView>> {
     let store = crate::JournalFiles(ports.files);
     let unreadable = |error: std::io::Error| {
         PortError::new(ErrorKind::Transient, "reading the journals of runs", error)

@@ -25,7 +25,7 @@ pub use failure::{Disposition, ErrorKind, LONGEST_BACKOFF, backoff, disposition}
 pub use project::{
     Occasion, end_pre_pivot, failed_upgrade, failure_text, mark_uncontrolled_return, project,
 };
-pub use reconfigure::reconfigure;
+pub use reconfigure::{finish_reconfiguration, reconfigure};
 pub use restore::{Saved, Verdict, restore};
 pub use state::{Overlay, Parsed, Side, State, parse};
 pub use step::{Plan, PlanName, Step};

@@ -41,10 +41,23 @@ pub fn reconfigure(document: &SeedReconfiguration) -> Result<Plan, String> {
             Step::SetClusterId {
                 cluster_id: document.cluster_id.clone(),
             },
+        ]
+        .into_iter()
+        .chain(finish_reconfiguration().steps)
+        .collect(),
+    })
+}
+
+/// The end of the plan of the first boot. The unit stays enabled until nothing is left to remove: it is what goes on after a
+/// power cut, also one behind the document's removal, where this is all that is known to be left.
+pub fn finish_reconfiguration() -> Plan {
+    Plan {
+        name: PlanName::Reconfigure,
+        steps: vec![
+            Step::RemoveReconfiguration,
             Step::DisableUnit {
                 unit: names::POST_PIVOT_UNIT.to_owned(),
             },
-            Step::RemoveReconfiguration,
         ],
-    })
+    }
 }

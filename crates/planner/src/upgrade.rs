@@ -67,6 +67,11 @@ fn pivot(
     Plan {
         name: PlanName::Pivot,
         steps: vec![
+            // A run taken up behind its switch would otherwise write into what boots next: cut off there, the node would come up
+            // without its identity.
+            Step::SetDefault {
+                deployment: booted.clone(),
+            },
             Step::CheckTarget {
                 target: deployment.clone(),
             },
@@ -114,6 +119,8 @@ fn after_pivot(facts: &Facts) -> Decision {
             State::UpgradeCompleted,
             facts.side,
             message::UPGRADE_COMPLETED,
-        ),
+        )
+        // Also when it was over before anybody looked: the history tells it either way.
+        .within(Phase::PostPivot),
     }
 }

@@ -41,7 +41,7 @@ pub trait Ostree: Send + Sync {
     /// Whether the commit is in the repository and complete: every object that it reaches is there.
     fn has_commit(&self, checksum: &str) -> PortResult<bool>;
 
-    /// Makes the stateroot (`os-init`), unless it exists.
+    /// Makes the stateroot (`os-init`), unless it exists. Durable when this returns.
     fn ensure_stateroot(&self, stateroot: &StaterootName) -> PortResult<()>;
 
     /// Deploys a commit into a stateroot as the last in boot order: what boots by default does not change, whatever

@@ -66,11 +66,12 @@ pub(super) fn await_api(ports: &Ports<'_>, context: &StepContext<'_>) -> PortRes
     Ok(())
 }
 
-/// The document goes last of its directory's content: as long as it is there, the reconfiguration is not finished.
+/// Removes what the origin left for this boot. Interrupted, it is taken up from the document if that is still there, else from
+/// the journal.
 pub(super) fn remove_reconfiguration(ports: &Ports<'_>) -> PortResult<()> {
-    for path in [api::path::SEED_DATA, api::path::OPENSHIFT]
+    for path in MARKS
         .into_iter()
-        .chain(MARKS)
+        .chain([api::path::SEED_DATA, api::path::OPENSHIFT])
     {
         ports.files.remove(&NodePath::booted(path))?;
     }

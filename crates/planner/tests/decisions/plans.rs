@@ -129,6 +129,7 @@ fn the_pivot_leaves_everything_ready_before_its_commit_point() {
     assert_eq!(
         names(&plan),
         [
+            "set-default",
             "check-target",
             "export-configuration",
             "write-rollback-config",
@@ -152,15 +153,18 @@ fn the_pivot_leaves_everything_ready_before_its_commit_point() {
             Step::WriteRollbackConfig { stateroot, config } => {
                 assert_eq!((stateroot.as_str(), config.monitor_timeout), (TARGET, 77));
             }
-            Step::SetDefault {
-                deployment: default,
-            } => assert_eq!(*default, deployment(TARGET)),
             Step::Reboot { reason, boot_id } => {
                 assert_eq!((reason.as_str(), boot_id.as_str()), ("upgrade", "boot-1"));
             }
             _ => {}
         }
     }
+    let defaults = plan.steps.iter().filter_map(|step| match step {
+        Step::SetDefault { deployment } => Some(deployment.clone()),
+        _ => None,
+    });
+    let defaults: Vec<_> = defaults.collect();
+    assert_eq!(defaults, [deployment(ORIGIN), deployment(TARGET)]);
 }
 
 #[test]
@@ -286,8 +290,8 @@ fn the_first_boot_needs_a_name_an_identity_and_a_pull_secret() {
             "start-unit",
             "await-api",
             "set-cluster-id",
-            "disable-unit",
             "remove-reconfiguration",
+            "disable-unit",
         ]
     );
 }
