@@ -6,7 +6,7 @@ use api::{DeploymentId, StaterootName, path, saved_cr};
 use planner::PlanName;
 
 use crate::machine::{Machine, deployment_directory, stateroot_directory};
-use crate::tree::{Entry, Tree};
+use crate::tree::Tree;
 
 /// Files of a stateroot that the other side may write while it is not booted.
 const EXCHANGE: [&str; 1] = ["var/lib/lca/ibu.json"];
@@ -20,6 +20,8 @@ pub struct Guard {
     /// The origin's stateroot as it must stay; `None` once it may be removed.
     baseline: Option<Arc<Tree>>,
     default: Option<DeploymentId>,
+    /// Nothing has been looked at yet.
+    unseen: bool,
 }
 
 impl Guard {
@@ -29,6 +31,7 @@ impl Guard {
             origin: machine.boot.booted.clone(),
             baseline: Some(Arc::new(machine.disk.clone())),
             default: default(&machine.disk),
+            unseen: true,
         }
     }
 
@@ -38,50 +41,66 @@ impl Guard {
             self.baseline = Some(Arc::new(machine.disk.clone()));
         }
         self.default = default(&machine.disk);
+        self.unseen = true;
     }
 
-    /// Everything that is wrong now.
-    pub(crate) fn check(&mut self, machine: &Machine, plan: Option<PlanName>) -> Vec<String> {
+    /// Everything that is wrong now and was not before: looks at what was touched since the last call, or at everything.
+    pub(crate) fn check(&mut self, machine: &mut Machine, plan: Option<PlanName>) -> Vec<String> {
         let mut wrong = Vec::new();
         if plan == Some(PlanName::Finalize) && machine.boot.booted != self.origin {
             self.baseline = None;
         }
+        let (mut disk, mut memory) = machine.take_unchecked();
+        if std::mem::take(&mut self.unseen) {
+            let baseline = self.baseline.iter().flat_map(|baseline| baseline.entries());
+            disk = baseline
+                .chain(machine.disk.entries())
+                .map(|(path, _)| path.clone())
+                .collect();
+            memory.clone_from(&disk);
+        }
+        if disk.is_empty() && memory.is_empty() {
+            return wrong;
+        }
         let mut say = |name: &str, text: String| wrong.push(format!("{name}: {text}"));
-        for text in bootable_always(machine, &self.origin) {
-            say("bootable_always", text);
+        if disk.iter().any(|path| !path.contains("/var/lib/lca/runs/")) {
+            for text in bootable_always(machine, &self.origin) {
+                say("bootable_always", text);
+            }
+            if let Some(text) = self.default_changes_only_in_pivot_and_return(machine, plan) {
+                say("default_changes_only_in_pivot_and_return", text);
+            }
         }
-        for text in self.origin_untouched(machine) {
-            say("origin_untouched", text);
-        }
-        if let Some(text) = self.default_changes_only_in_pivot_and_return(machine, plan) {
-            say("default_changes_only_in_pivot_and_return", text);
+        for (name, tree, touched) in [
+            ("disk", &machine.disk, &disk),
+            ("memory", &machine.cache, &memory),
+        ] {
+            for path in self.origin_touched(machine, tree, touched) {
+                say("origin_untouched", format!("{path} changed ({name})"));
+            }
         }
         wrong
     }
 
-    fn origin_untouched(&self, machine: &Machine) -> Vec<String> {
+    fn origin_touched(&self, machine: &Machine, tree: &Tree, touched: &[Arc<str>]) -> Vec<String> {
         let Some(baseline) = &self.baseline else {
             return Vec::new();
         };
-        let root = stateroot_directory(&self.origin.stateroot);
+        let root = format!("{}/", stateroot_directory(&self.origin.stateroot));
         let booted = machine.boot.booted == self.origin;
-        let free = |path: &str| {
-            let rel = path.get(root.len() + 1..).unwrap_or_default();
+        let free = |rel: &str| {
             if booted {
                 OWN.iter().any(|own| rel.starts_with(own))
             } else {
                 EXCHANGE.contains(&rel)
             }
         };
-        let mut wrong = Vec::new();
-        for (name, tree) in [("disk", &machine.disk), ("memory", &machine.cache)] {
-            let now = tree.below(&root).filter(|(path, _)| !free(path));
-            let was = baseline.below(&root).filter(|(path, _)| !free(path));
-            if let Some(path) = first_difference(was, now) {
-                wrong.push(format!("{path} changed ({name})"));
-            }
-        }
-        wrong
+        touched
+            .iter()
+            .filter(|path| path.strip_prefix(&root).is_some_and(|rel| !free(rel)))
+            .filter(|path| tree.get(path) != baseline.get(path))
+            .map(ToString::to_string)
+            .collect()
     }
 
     fn default_changes_only_in_pivot_and_return(
@@ -97,7 +116,8 @@ impl Guard {
         let now = self.default.as_ref()?;
         let to_origin = *now == self.origin;
         let allowed = match plan {
-            Some(PlanName::Pivot) => !to_origin,
+            // Back to what is booted where a run is taken up behind its switch: what boots next is not written to.
+            Some(PlanName::Pivot) => !to_origin || *now == machine.boot.booted,
             Some(PlanName::Return) => to_origin,
             // An abort behind the switch and before the reboot.
             Some(PlanName::Abort) => *now == machine.boot.booted,
@@ -112,19 +132,6 @@ fn default(disk: &Tree) -> Option<DeploymentId> {
         .into_iter()
         .next()
         .map(|entry| entry.id)
-}
-
-fn first_difference<'t>(
-    mut was: impl Iterator<Item = (&'t Arc<str>, &'t Entry)>,
-    mut now: impl Iterator<Item = (&'t Arc<str>, &'t Entry)>,
-) -> Option<String> {
-    loop {
-        match (was.next(), now.next()) {
-            (None, None) => return None,
-            (was, now) if was == now => {}
-            (Some((path, _)), _) | (None, Some((path, _))) => return Some(path.to_string()),
-        }
-    }
 }
 
 /// What the boot loader would start now is there, whole and durable.
@@ -183,7 +190,7 @@ fn first_boot_lacks(machine: &Machine, target: &DeploymentId) -> Vec<String> {
     }
     let inside = |path: &str| in_stateroot(&target.stateroot, path);
     let saved = disk.content(&inside(path::SAVED_IBU));
-    if !saved.is_some_and(|bytes| saved_cr::parse(bytes).is_ok()) {
+    if saved.is_none_or(|bytes| saved_cr::parse(bytes).is_err()) {
         lacking.push(format!("{target} lacks the saved CR"));
     }
     for needed in [

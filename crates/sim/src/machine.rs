@@ -1,6 +1,7 @@
 //! The machine: what is on its disk, what is in memory, and what power does to both.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use api::{DeploymentId, StaterootName, names};
@@ -8,7 +9,7 @@ use node::ports::{NodePath, Root};
 use serde::{Deserialize, Serialize};
 
 use crate::seed_image::{Commit, SeedImage};
-use crate::tree::{Entry, Tree};
+use crate::tree::Tree;
 
 /// Where libostree keeps stateroots.
 pub(crate) const STATEROOTS: &str = "/sysroot/ostree/deploy";
@@ -45,6 +46,10 @@ pub(crate) struct Boot {
 pub struct Machine {
     pub(crate) disk: Tree,
     pub(crate) cache: Tree,
+    /// Paths that may differ between the two.
+    unsynced: BTreeSet<Arc<str>>,
+    /// Paths that somebody who checks has not looked at yet: on the disk, and in memory.
+    unchecked: (Vec<Arc<str>>, Vec<Arc<str>>),
     pub(crate) boot: Boot,
     pub(crate) now: u64,
     /// Reboots that the agent asked for.
@@ -75,6 +80,33 @@ pub(crate) fn deployment_directory(id: &DeploymentId) -> String {
 }
 
 impl Machine {
+    /// A machine that is switched off.
+    pub(crate) fn new(
+        disk: Tree,
+        booted: DeploymentId,
+        registry: BTreeMap<String, SeedImage>,
+        commits: BTreeMap<String, Commit>,
+    ) -> Self {
+        Self {
+            cache: disk.clone(),
+            disk,
+            unsynced: BTreeSet::new(),
+            unchecked: (Vec::new(), Vec::new()),
+            boot: Boot {
+                number: 0,
+                booted,
+                uptime: 0,
+                active: BTreeSet::new(),
+                api_at: None,
+                first_boot_over: false,
+            },
+            now: 1_750_000_000_000,
+            reboots: 0,
+            registry: Arc::new(registry),
+            commits: Arc::new(commits),
+        }
+    }
+
     /// The physical path of a file.
     pub(crate) fn resolve(&self, path: &NodePath) -> String {
         let rel = &path.rel;
@@ -121,21 +153,45 @@ impl Machine {
 
     /// Writes in a way that survives a power cut.
     pub(crate) fn write_durably(&mut self, path: &str, mode: u32, content: impl Into<Arc<[u8]>>) {
-        let content = content.into();
-        self.cache.write(path, mode, content.clone());
-        self.disk.write(path, mode, content);
+        self.cache.write(path, mode, content);
+        self.disk.follow(&self.cache, path);
     }
 
     /// Makes one filesystem durable: the one that this root lies on.
     pub(crate) fn sync(&mut self, root: &Root) {
         match root {
-            Root::Shared => self.disk.copy_from(&self.cache, CONTAINERS),
+            Root::Shared => self.sync_below(CONTAINERS),
             Root::Booted | Root::Stateroot(_) | Root::Deployment(_) => self.sync_sysroot(),
         }
     }
 
     pub(crate) fn sync_sysroot(&mut self) {
-        self.disk.copy_from(&self.cache, "/sysroot");
+        self.sync_below("/sysroot");
+    }
+
+    fn sync_below(&mut self, filesystem: &str) {
+        self.look();
+        let (synced, rest): (BTreeSet<_>, BTreeSet<_>) = std::mem::take(&mut self.unsynced)
+            .into_iter()
+            .partition(|path| path.starts_with(filesystem));
+        self.unsynced = rest;
+        for path in synced {
+            self.disk.follow(&self.cache, &path);
+        }
+    }
+
+    /// Takes note of what was touched.
+    fn look(&mut self) {
+        let memory = self.cache.take_touched();
+        self.unsynced.extend(memory.iter().cloned());
+        self.unchecked.1.extend(memory);
+        self.unchecked.0.extend(self.disk.take_touched());
+    }
+
+    /// Paths that were touched since the last call: on the disk, and in memory.
+    pub(crate) fn take_unchecked(&mut self) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
+        self.look();
+        std::mem::take(&mut self.unchecked)
     }
 
     /// The boot entries, first the default one.
@@ -178,45 +234,39 @@ impl Machine {
 
     /// The power goes, and what was in memory with it.
     pub fn lose_power(&mut self, loss: Loss) {
-        match loss {
-            Loss::Everything => {}
-            Loss::Nothing => self.disk = self.cache.clone(),
-            Loss::Some(seed) => self.write_some(seed),
-        }
-        self.cache = self.disk.clone();
-    }
-
-    /// Some changes have reached the disk by themselves, in no order; directories before what is in them.
-    fn write_some(&mut self, seed: u64) {
-        let chosen = |path: &str| {
-            let mixed = path
-                .bytes()
-                .fold(seed ^ 0x9e37_79b9_7f4a_7c15, |mixed, byte| {
-                    (mixed ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-                });
-            (mixed >> 32) & 1 == 0
+        self.look();
+        let unsynced = std::mem::take(&mut self.unsynced);
+        // A file is removed before its directory, and a directory made before its files.
+        let mixed = |path: &str, seed: u64| {
+            let mut hasher = DefaultHasher::new();
+            (path, seed).hash(&mut hasher);
+            hasher.finish() & 1 == 0
         };
-        let changed: Vec<(Arc<str>, Entry)> = self
-            .cache
-            .entries()
-            .filter(|(path, entry)| self.disk.get(path) != Some(entry))
-            .map(|(path, entry)| (path.clone(), entry.clone()))
-            .collect();
-        let gone: Vec<Arc<str>> = self
-            .disk
-            .entries()
-            .filter(|(path, _)| self.cache.get(path).is_none())
-            .map(|(path, _)| path.clone())
-            .collect();
-        // A file goes before its directory: a directory is chosen only when all below it are.
-        for path in gone.iter().rev().filter(|path| chosen(path)) {
+        let written = |path: &str| match loss {
+            Loss::Everything => false,
+            Loss::Nothing => true,
+            Loss::Some(seed) => mixed(path, seed),
+        };
+        let (gone, made): (Vec<_>, Vec<_>) = unsynced
+            .iter()
+            .filter(|path| written(path))
+            .partition(|path| self.cache.get(path).is_none());
+        for path in gone.iter().rev() {
             if self.disk.below(path).next().is_none() {
                 self.disk.remove(path);
             }
         }
-        for (path, entry) in changed.into_iter().filter(|(path, _)| chosen(path)) {
-            self.disk.put(&path, entry);
+        for path in made {
+            self.disk.follow(&self.cache, path);
         }
+        self.cache = self.disk.clone();
+        self.look();
+        self.unsynced.clear();
+    }
+
+    /// Whether a power cut would lose anything.
+    pub(crate) fn has_unsynced(&self) -> bool {
+        self.disk.fingerprint() != self.cache.fingerprint()
     }
 
     /// Starts the default deployment. `false` = the boot loader found none.
@@ -224,7 +274,6 @@ impl Machine {
         let Some(first) = Self::entries(&self.disk).into_iter().next() else {
             return false;
         };
-        self.cache = self.disk.clone();
         self.boot = Boot {
             number: self.boot.number + 1,
             booted: first.id,

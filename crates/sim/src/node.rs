@@ -14,6 +14,9 @@ use crate::invariant::Guard;
 use crate::machine::Machine;
 use crate::ports::change;
 
+/// The call that writes a status.
+pub(crate) const PUBLISH: &str = "publish";
+
 /// What happens at an operation. Operations are counted from 0 when a fault is set; every effect of a port lies between
 /// two of them, and calls with several effects have one between any two.
 #[derive(Clone, Debug)]
@@ -70,8 +73,8 @@ pub(crate) struct Inner {
     pub plan: Option<PlanName>,
     pub violations: Vec<String>,
     pub last_operation: String,
-    /// Names of port calls with how often each was made.
-    pub calls: std::collections::BTreeMap<&'static str, u64>,
+    /// Numbers of the operations that were status writes.
+    pub publishes: Vec<u64>,
 }
 
 /// A simulated node.
@@ -95,7 +98,7 @@ impl Node {
             plan: None,
             violations: Vec::new(),
             last_operation: String::new(),
-            calls: std::collections::BTreeMap::new(),
+            publishes: Vec::new(),
         }))
     }
 
@@ -161,8 +164,12 @@ impl Node {
         let mut inner = self.lock();
         let at = inner.count;
         inner.count += 1;
-        *inner.calls.entry(call).or_default() += 1;
-        inner.last_operation = format!("{call} {object}");
+        if call == PUBLISH {
+            inner.publishes.push(at);
+        }
+        if inner.moments.is_some() || inner.fault.is_some() {
+            inner.last_operation = format!("{call} {object}");
+        }
         inner.check();
         inner.record(at);
         let failed = |kind| Err(PortError::plain(kind, format!("injected: {call} {object}")));
@@ -185,6 +192,12 @@ impl Node {
         self.alive()
     }
 
+    /// Whether anybody looks at the states inside of an effect: nobody does in a run that is neither recorded nor armed.
+    pub(crate) fn is_watched(&self) -> bool {
+        let inner = self.lock();
+        inner.moments.is_some() || inner.fault.is_some()
+    }
+
     /// Whether a status write at this operation shall find a conflict.
     pub(crate) fn conflicts(&self) -> bool {
         let inner = self.lock();
@@ -201,6 +214,11 @@ impl Node {
         self.lock().violations.clone()
     }
 
+    /// Which operations were status writes.
+    pub(crate) fn publishes(&self) -> Vec<u64> {
+        self.lock().publishes.clone()
+    }
+
     /// How many operations there were since the fault was set.
     pub fn operations(&self) -> u64 {
         self.lock().count
@@ -214,7 +232,7 @@ impl Inner {
             return;
         }
         self.checked = Some(self.version);
-        let found = self.guard.check(&self.machine, self.plan);
+        let found = self.guard.check(&mut self.machine, self.plan);
         let at = format!("before operation {} ({})", self.count, self.last_operation);
         self.violations
             .extend(found.into_iter().map(|text| format!("{text}, {at}")));

@@ -49,6 +49,13 @@ impl Essence {
         Self(all)
     }
 
+    /// The same without what lies at or below these directories.
+    pub fn without(mut self, directories: &[&str]) -> Self {
+        let below = |path: &str| directories.iter().any(|directory| path.contains(directory));
+        self.0.retain(|path, _| !below(path));
+        self
+    }
+
     /// The first few differences; empty when there are none.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let paths: std::collections::BTreeSet<&String> =

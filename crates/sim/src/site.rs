@@ -137,6 +137,7 @@ impl Site {
     pub fn arm(&mut self, fault: Option<Fault>) {
         let mut inner = self.node.lock();
         inner.count = 0;
+        inner.publishes.clear();
         inner.fault = fault;
     }
 
@@ -277,7 +278,7 @@ impl Site {
             } else if let Some(request) = requests.pop_front() {
                 story.push(format!("-- stage {}", request.stage.as_str()));
                 ask(node, &request);
-            } else {
+            } else if node.see(live) == Some(ibu) {
                 return Ok(());
             }
         }

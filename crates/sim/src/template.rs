@@ -1,13 +1,12 @@
 //! A node as it is before any upgrade, and the seeds that its registry has.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use api::seed_info::SeedClusterInfo;
 use api::{DeploymentId, seed_format};
 use planner::{SeedContent, SeedPin};
 
-use crate::machine::{Boot, BootEntry, CONTAINERS, Machine, deployment_directory};
+use crate::machine::{BootEntry, CONTAINERS, Machine, deployment_directory};
 use crate::ports::stored;
 use crate::seed_image::{Commit, SeedImage, digest, hex};
 use crate::tree::Tree;
@@ -132,28 +131,11 @@ pub fn machine() -> Machine {
         disk.write(&path, 0o600, text.as_bytes());
     }
     for image in &IMAGES[..2] {
-        // As the site's registry replaces the seed's.
-        let image = image.replace("quay.io/", "registry.site:5000/");
-        disk.write(&stored(&image), 0o600, image.as_bytes());
+        disk.write(&stored(image), 0o600, image.as_bytes());
     }
     let registry = [SEED, OTHER_SEED].into_iter();
     let registry = registry.filter_map(|name| Some((name.to_owned(), seed(name)?)));
-    let mut machine = Machine {
-        cache: disk.clone(),
-        disk,
-        boot: Boot {
-            number: 0,
-            booted: id.clone(),
-            uptime: 0,
-            active: BTreeSet::new(),
-            api_at: None,
-            first_boot_over: false,
-        },
-        now: 1_750_000_000_000,
-        reboots: 0,
-        registry: Arc::new(registry.collect()),
-        commits: Arc::new(commits),
-    };
+    let mut machine = Machine::new(disk, id.clone(), registry.collect(), commits);
     machine
         .cache
         .make_directory(&format!("{CONTAINERS}/lca"), 0o700);

@@ -2,10 +2,15 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 #![expect(clippy::print_stdout, reason = "the counts are shown")]
 
+use std::collections::BTreeMap;
+
 use api::Stage;
 use node::ErrorKind;
-use sim::sweep::{Segment, Sweep, Undisturbed};
+use sim::sweep::{Failure, Segment, Sweep, Undisturbed};
 use sim::{Essence, Guard, Machine, Request, Site};
+
+/// What an abort need not take back: images that were pulled meanwhile, and the directory that held the journals.
+const KEPT: [&str; 2] = ["/containers/storage", "/rhcos/var/lib/lca"];
 
 struct Walk {
     idle: Essence,
@@ -54,19 +59,21 @@ fn walk() -> Walk {
 }
 
 fn report(name: &str, sweep: &Sweep) {
-    println!(
-        "{name}: {:?}, {} failures",
-        sweep.counts,
-        sweep.failures.len()
-    );
-    for failure in sweep.failures.iter().take(6) {
-        println!("{failure}\n");
+    let failures = sweep.failures.len();
+    println!("{name}: {:?}, {failures} failures", sweep.counts);
+    let mut kinds: BTreeMap<&str, Vec<&Failure>> = BTreeMap::new();
+    for failure in &sweep.failures {
+        kinds.entry(&failure.what).or_default().push(failure);
     }
-    assert!(
-        sweep.failures.is_empty(),
-        "{name}: {} failures",
-        sweep.failures.len()
-    );
+    for (what, failures) in kinds.iter().take(12) {
+        println!("{} times {what}", failures.len());
+        println!(
+            "  {}\n    {}\n",
+            failures[0].at,
+            failures[0].story.join("\n    ")
+        );
+    }
+    assert_eq!(failures, 0, "{name}");
 }
 
 fn sweep(name: &str, mut each: impl FnMut(&mut Sweep, &Walk, &Segment, &Undisturbed)) {
@@ -75,7 +82,7 @@ fn sweep(name: &str, mut each: impl FnMut(&mut Sweep, &Walk, &Segment, &Undistur
     for (segment, undisturbed) in &walk.segments {
         each(&mut sweep, &walk, segment, undisturbed);
     }
-    assert!(sweep.counts.operations > 500, "{:?}", sweep.counts);
+    assert!(sweep.counts.operations > 15, "{:?}", sweep.counts);
     report(name, &sweep);
 }
 
@@ -89,6 +96,7 @@ fn a_power_cut_at_every_operation_changes_nothing_in_the_end() {
 #[test]
 fn a_kill_and_then_a_power_cut_at_every_operation_change_nothing_in_the_end() {
     sweep("kill, then power cut", |sweep, _, segment, undisturbed| {
+        sweep.stride = std::env::var("STRIDE").map_or(10, |n| n.parse().unwrap());
         sweep.kill_then_cut(segment, undisturbed);
     });
 }
@@ -111,7 +119,7 @@ fn a_conflict_at_every_status_write_changes_nothing_in_the_end() {
 fn a_stop_at_every_operation_of_prep_leaves_what_was_there_before() {
     sweep("stop", |sweep, walk, segment, undisturbed| {
         if segment.name == "prep" {
-            sweep.stop(segment, undisturbed, &walk.idle);
+            sweep.stop(segment, undisturbed, &walk.idle, &KEPT);
         }
     });
 }

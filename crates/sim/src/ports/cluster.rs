@@ -6,7 +6,7 @@ use node::ports::{Cluster, ClusterFacts, NodePath, Published, PullSecret};
 use node::{ErrorKind, PortError, PortResult};
 
 use crate::machine::Machine;
-use crate::node::Node;
+use crate::node::{Node, PUBLISH};
 
 /// Where etcd keeps an object.
 fn key(machine: &Machine, name: &str) -> String {
@@ -82,7 +82,7 @@ impl Cluster for Node {
         seen: &ImageBasedUpgrade,
         status: &ImageBasedUpgradeStatus,
     ) -> PortResult<Published> {
-        self.call("publish", "")?;
+        self.call(PUBLISH, "")?;
         if self.conflicts() {
             self.effect(|machine| change(machine, |_| {}))?;
         }

@@ -93,7 +93,8 @@ impl Ostree for Node {
             })?;
             self.operation("ensure_stateroot: a directory", &path)?;
         }
-        Ok(())
+        self.effect(Machine::sync_sysroot)?;
+        self.operation("ensured_stateroot", stateroot)
     }
 
     fn deploy(&self, spec: &DeploymentSpec) -> PortResult<DeploymentId> {
