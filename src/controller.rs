@@ -56,17 +56,23 @@ pub(crate) fn run(api: &ApiServer) -> Result<()> {
             Err(error) => return Err(error).context("reaching the API server"),
         }
     };
-    follow(&background, connection, sender.clone());
     let agent = Agent::new(ports.ports(), PROGRAM);
     std::thread::scope(|scope| {
+        let cluster = ports.cluster();
+        let (live, lost) = (None, None);
         let mut passes = Passes {
             scope,
             agent: &agent,
-            cluster: ports.cluster(),
+            cluster,
             sender,
-            live: None,
+            live,
+            lost,
         };
-        passes.run(&nudges);
+        // The watch begins behind the restoration: what it tells first is the restored object.
+        if passes.restore_patiently(&nudges) {
+            follow(&background, connection, passes.sender.clone());
+            passes.run(&nudges);
+        }
         end(&agent);
     });
     drop(instance);
@@ -142,31 +148,41 @@ struct Passes<'scope, 'env> {
     agent: &'scope Agent<'env>,
     cluster: &'scope dyn Cluster,
     sender: Sender<Nudge>,
-    /// The object as last seen.
+    /// The newest object that is known.
     live: Option<Box<ImageBasedUpgrade>>,
+    /// The object was deleted: what it was, until something stands in its place.
+    lost: Option<Option<Box<ImageBasedUpgrade>>>,
 }
 
 impl<'scope> Passes<'scope, '_> {
-    fn run(&mut self, nudges: &Receiver<Nudge>) {
+    /// Restores a saved object, however long the API server is away. `false` = the process shall end.
+    fn restore_patiently(&self, nudges: &Receiver<Nudge>) -> bool {
         while let Err(error) = self.restore() {
+            let error = engine::error_chain(&error);
             tracing::warn!(
-                error = engine::error_chain(&error),
+                error,
                 "restoring the saved upgrade object failed, trying again"
             );
             if ended_within(nudges, RETRY) {
-                return;
+                return false;
             }
         }
-        let mut wait = Some(Duration::ZERO);
+        true
+    }
+
+    fn run(&mut self, nudges: &Receiver<Nudge>) {
+        let mut wait = None;
         loop {
             match next(nudges, wait) {
-                Err(()) => return,
-                Ok(None) => {}
+                Err(()) | Ok(Some(Nudge::End)) => return,
                 Ok(Some(Nudge::Seen(seen))) => self.see(seen),
-                Ok(Some(Nudge::Run)) => {}
-                Ok(Some(Nudge::End)) => return,
+                Ok(None | Some(Nudge::Run)) => {}
             }
-            wait = self.pass();
+            wait = if self.lost.is_some() {
+                self.bring_back()
+            } else {
+                self.pass()
+            };
         }
     }
 
@@ -175,7 +191,7 @@ impl<'scope> Passes<'scope, '_> {
             Restored::Nothing => {}
             Restored::Restored => tracing::info!("restored the saved upgrade object"),
             Restored::Ignored => {
-                tracing::info!("the saved upgrade object speaks of a return that has not happened")
+                tracing::info!("the saved upgrade object speaks of a return that has not happened");
             }
             Restored::Quarantined(why) => tracing::warn!(why, "put the saved upgrade object aside"),
         }
@@ -183,15 +199,30 @@ impl<'scope> Passes<'scope, '_> {
     }
 
     fn see(&mut self, seen: Option<Box<ImageBasedUpgrade>>) {
-        if seen.is_some() {
-            self.live = seen;
+        let Some(seen) = seen else {
+            self.lost = Some(self.live.take().or(self.lost.take().flatten()));
             return;
+        };
+        match &self.live {
+            // Deleted and made anew between two looks.
+            Some(live)
+                if live.metadata.uid != seen.metadata.uid && deletion::must_come_back(live) =>
+            {
+                self.lost = Some(self.live.take());
+            }
+            // On its way when our own write was answered.
+            Some(live) if is_older(&seen, live) => {}
+            _ => {
+                self.live = Some(seen);
+                self.lost = None;
+            }
         }
-        let deleted = self.live.take();
-        let made = match deleted
-            .as_deref()
-            .filter(|deleted| deletion::must_come_back(deleted))
-        {
+    }
+
+    /// Makes what has to stand in a deleted object's place; the watch brings it.
+    fn bring_back(&mut self) -> Option<Duration> {
+        let deleted = self.lost.as_ref().and_then(Option::as_deref);
+        let made = match deleted.filter(|deleted| deletion::must_come_back(deleted)) {
             Some(deleted) => {
                 tracing::warn!(
                     "the upgrade object was deleted in the middle of an upgrade: bringing it back"
@@ -200,17 +231,16 @@ impl<'scope> Passes<'scope, '_> {
             }
             None => self.cluster.ensure_upgrade(),
         };
-        if let Err(error) = made {
-            tracing::warn!(
-                error = engine::error_chain(&error),
-                "making the upgrade object failed, trying again"
-            );
-            self.live = deleted;
-            let sender = self.sender.clone();
-            std::thread::spawn(move || {
-                std::thread::sleep(RETRY);
-                drop(sender.send(Nudge::Seen(None)));
-            });
+        match made {
+            Ok(()) => {
+                self.lost = None;
+                None
+            }
+            Err(error) => {
+                let error = engine::error_chain(&error);
+                tracing::warn!(error, "making the upgrade object failed, trying again");
+                Some(RETRY)
+            }
         }
     }
 
@@ -230,17 +260,19 @@ impl<'scope> Passes<'scope, '_> {
         tracing::debug!(state = %pass.decision.state, act = ?pass.decision.act, "pass");
         if let Some(status) = &pass.publish {
             return match self.cluster.publish(live, status) {
-                // The watch brings the object with it, or with what somebody else wrote.
-                Ok(Published::Stored) => {
-                    tracing::info!(state = %pass.decision.state, message = pass.decision.said.message, "status");
-                    None
+                Ok(Published::Stored(stored)) => {
+                    let message = pass.decision.said.message.as_str();
+                    tracing::info!(state = %pass.decision.state, message, "status");
+                    self.agent.stored(&pass.decision);
+                    self.live = Some(stored);
+                    // Status first, effect next.
+                    Some(Duration::ZERO)
                 }
+                // The watch brings what somebody else wrote.
                 Ok(Published::Conflict) => Some(RETRY),
                 Err(error) => {
-                    tracing::warn!(
-                        error = engine::error_chain(&error),
-                        "publishing the status failed, trying again"
-                    );
+                    let error = engine::error_chain(&error);
+                    tracing::warn!(error, "publishing the status failed, trying again");
                     Some(RETRY)
                 }
             };
@@ -286,6 +318,16 @@ fn carry_out(
     let mut telling = Telling::new(cluster, note, || drop(sender.send(Nudge::Run)));
     let outcome = agent.carry_out(plan, stop, &mut telling);
     tracing::debug!(?outcome, plan = plan.name.as_str(), "run ended");
+}
+
+/// Whether one version of the object is older than another. Versions of one object count up (the API server's rules for
+/// `resourceVersion` permit comparing them since Kubernetes 1.35, and etcd's have always been numbers); what is none compares
+/// as new.
+fn is_older(seen: &ImageBasedUpgrade, live: &ImageBasedUpgrade) -> bool {
+    let number =
+        |ibu: &ImageBasedUpgrade| ibu.metadata.resource_version.as_ref()?.parse::<u64>().ok();
+    seen.metadata.uid == live.metadata.uid
+        && matches!((number(seen), number(live)), (Some(seen), Some(live)) if seen < live)
 }
 
 /// The next nudge. Of several that wait only the newest sighting counts, so that a burst costs one pass.

@@ -42,10 +42,10 @@ impl<N: FnMut()> EventSink for Telling<'_, N> {
         {
             self.cluster.announce(api::names::EVENT_REBOOT, note);
         }
-        if self
+        let rested = self
             .nudged
-            .is_none_or(|last| last.elapsed() >= PROGRESS_EVERY)
-        {
+            .is_none_or(|last| last.elapsed() >= PROGRESS_EVERY);
+        if rested || !matches!(event, Event::StepProgress { .. }) {
             self.nudged = Some(Instant::now());
             (self.nudge)();
         }

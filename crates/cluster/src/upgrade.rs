@@ -65,8 +65,8 @@ pub(crate) async fn publish(
 ) -> PortResult<Published> {
     let call = call(Verb::Update).status();
     let body = status_body(seen, Some(&storable(status)));
-    match connection.send(&call, Some(&body)).await {
-        Ok(_) => Ok(Published::Stored),
+    match connection.ask(&call, Some(&body)).await {
+        Ok(stored) => Ok(Published::Stored(Box::new(stripped(stored)))),
         Err(Failure::Conflict(_) | Failure::NotFound(_)) => Ok(Published::Conflict),
         Err(failure) => Err(failure.during(&call)),
     }

@@ -126,13 +126,19 @@ fn expose(secret: &PullSecret, dir: &Path) -> std::io::Result<NamedTempFile> {
     Ok(file)
 }
 
-/// What a registry says when the image will not be there next time either (OCI distribution specification: the codes
-/// `MANIFEST_UNKNOWN` and `NAME_UNKNOWN`, as podman prints them).
-fn says_missing(stderr: &str) -> bool {
+/// What podman prints when another try will not help: the registry does not have the image or refuses the credentials (OCI
+/// distribution specification: the codes `MANIFEST_UNKNOWN`, `NAME_UNKNOWN`, `UNAUTHORIZED`, `DENIED`), or the disk is full.
+fn says_final(stderr: &str) -> bool {
     let stderr = stderr.to_ascii_lowercase();
-    ["manifest unknown", "name unknown"]
-        .iter()
-        .any(|text| stderr.contains(text))
+    [
+        "manifest unknown",
+        "name unknown",
+        "unauthorized",
+        "denied",
+        "no space left",
+    ]
+    .iter()
+    .any(|text| stderr.contains(text))
 }
 
 impl Images for HostImages {
@@ -159,7 +165,7 @@ fn kind(error: &CommandError) -> ErrorKind {
     match error {
         CommandError::Stopped { .. } => ErrorKind::Interrupted,
         CommandError::Start { .. } | CommandError::Flood { .. } => ErrorKind::Permanent,
-        CommandError::Failed { .. } if says_missing(error.stderr()) => ErrorKind::Permanent,
+        CommandError::Failed { .. } if says_final(error.stderr()) => ErrorKind::Permanent,
         CommandError::Attend { .. } | CommandError::Failed { .. } | CommandError::Late { .. } => {
             ErrorKind::Transient
         }

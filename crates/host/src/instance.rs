@@ -47,7 +47,8 @@ impl Instance {
                 // Only for the message; a lock without a readable note is as good.
                 file.take(NOTE_LIMIT).read_to_string(&mut holder).ok();
                 let text = format!(
-                    "another lifecycle-agent already runs on this node (process {}, which holds {})",
+                    "another lifecycle-agent already runs on this node (process {}, which holds {}); \
+                     leave the work to it, or stop it and start again",
                     if holder.is_empty() {
                         "unknown"
                     } else {

@@ -87,9 +87,6 @@ impl<'a> Agent<'a> {
             now: facts.now,
         };
         let projected = planner::project(&status, requested, &decision, occasion);
-        if decision.act == Act::Record && !keeps_run(decision.state) {
-            self.latest.forget();
-        }
         if decision.act == Act::Wait(Why::OtherWork) {
             self.latest.stop();
         }
@@ -117,6 +114,19 @@ impl<'a> Agent<'a> {
             run,
             look_again,
         })
+    }
+
+    /// The status of a decision is stored: a new position has no use for the run that led to it. Not earlier, because a
+    /// position that nobody has seen yet is decided again, from the same run.
+    pub fn stored(&self, decision: &Decision) {
+        if decision.act != Act::Record {
+            return;
+        }
+        // A run that is still under way belongs to the position that was left.
+        self.latest.stop();
+        if !keeps_run(decision.state) {
+            self.latest.forget();
+        }
     }
 
     /// Carries a plan out on this thread. `stop` is the token that [`LatestRun::begin`] gave for it; every event goes to

@@ -67,6 +67,11 @@ impl LatestRun {
                 ..
             } => End::Interrupted,
             Outcome::Failed { kind, error, .. } => failed(*kind, error),
+            // A full disk stays full until somebody frees space.
+            Outcome::JournalFailed {
+                error,
+                no_space: true,
+            } => failed(ErrorKind::Permanent, error),
             Outcome::JournalFailed { error, .. } => failed(ErrorKind::Transient, error),
         };
         inner.attempts = if matches!(end, End::Failed { .. }) {

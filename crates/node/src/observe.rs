@@ -40,7 +40,13 @@ pub fn observe(
         target.as_ref(),
         ibu,
     );
-    let origin = origin(side, booted.as_ref().ok(), handover.as_ref(), &deployments);
+    let origin = origin(
+        state,
+        side,
+        booted.as_ref().ok(),
+        handover.as_ref(),
+        &deployments,
+    );
     let removable = removable(
         ports,
         booted.as_ref().ok(),
@@ -50,9 +56,7 @@ pub fn observe(
         side,
     )?;
     let in_prep = state == State::PrepInProgress;
-    let asks_cluster = in_prep
-        && !matches!(run, RunFact::Running { .. })
-        && !target.as_ref().is_some_and(|target| target.precached);
+    let asks_cluster = in_prep && !matches!(run, RunFact::Running { .. });
     let returned = state == State::UpgradeInProgress
         && side == Side::Origin
         && target
@@ -138,13 +142,14 @@ fn side(
     let Some(booted) = booted else {
         return Side::Origin;
     };
+    // A prepared target lies in the records of its origin only, whatever an earlier pivot left beside it.
+    if target.is_some_and(|target| target.stateroot != booted.stateroot) {
+        return Side::Origin;
+    }
     match handover {
         Some(stamp) if *booted == stamp.target => return Side::Target,
         Some(stamp) if *booted == stamp.origin => return Side::Origin,
         _ => {}
-    }
-    if target.is_some_and(|target| target.stateroot != booted.stateroot) {
-        return Side::Origin;
     }
     // As the Go original has it, for its hand-overs: by the name that the spec's version leads to.
     let named = ibu.spec.seed_version().parse::<OcpVersion>().ok();
@@ -154,8 +159,10 @@ fn side(
     }
 }
 
-/// The recorded origin if it is still deployed; without a record the only deployment of another stateroot.
+/// The recorded origin if it is still deployed. Without a record, and only where an upgrade is known to have led here, the
+/// only deployment of another stateroot: anywhere else that one is somebody else's.
 fn origin(
+    state: State,
     side: Side,
     booted: Option<&DeploymentId>,
     handover: Option<&HandoverStamp>,
@@ -172,11 +179,27 @@ fn origin(
         Some(stamp) => others
             .find(|found| found.id == stamp.origin)
             .map(|found| found.id.clone()),
+        None if !led_here(state) => None,
         None => match (others.next(), others.next()) {
             (Some(only), None) => Some(only.id.clone()),
             _ => None,
         },
     }
+}
+
+/// Whether a node on the target's side in this position came here by an upgrade.
+fn led_here(state: State) -> bool {
+    matches!(
+        state,
+        State::UpgradeInProgress
+            | State::UpgradeFailed
+            | State::UpgradeCompleted
+            | State::RollbackInProgress
+            | State::RollbackFailed
+            | State::Finalizing
+            | State::FinalizeFailed
+            | State::Contradictory
+    )
 }
 
 fn removable(
@@ -259,7 +282,7 @@ fn observe_post_pivot(ports: &Ports<'_>) -> PortResult<PostPivot> {
     Ok(match (pending, state, error) {
         (false, UnitState::Inactive | UnitState::Absent, _) => PostPivot::Finished,
         (_, _, Some(error)) => PostPivot::Failing { error },
-        (true, UnitState::Failed, None) => PostPivot::Failing {
+        (_, UnitState::Failed, None) => PostPivot::Failing {
             error: format!("{} failed: see its journal", api::names::POST_PIVOT_UNIT),
         },
         _ => PostPivot::Running { progress },

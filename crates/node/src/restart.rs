@@ -86,8 +86,20 @@ pub fn restore_saved(ports: &Ports<'_>) -> PortResult<Restored> {
             if let Some(stamp) = &stamp {
                 record::write(ports.files, Record::Handover, stamp)?;
             }
-            ports.cluster.restore_upgrade(&ibu)?;
-            ports.files.remove(&path)?;
+            match ports.cluster.restore_upgrade(&ibu) {
+                // The server will refuse it tomorrow as well.
+                Err(error) if error.kind() == ErrorKind::Permanent => {
+                    return quarantine(ports, &bytes, &engine::error_chain(&error));
+                }
+                restored => restored?,
+            }
+            if let Err(error) = ports.files.remove(&path) {
+                let error = engine::error_chain(&error);
+                tracing::warn!(
+                    error,
+                    "the saved ImageBasedUpgrade was restored and cannot be removed"
+                );
+            }
             Ok(Restored::Restored)
         }
     }

@@ -19,6 +19,9 @@ const PLANS: [PlanName; 4] = [
     PlanName::Precache,
 ];
 
+/// What the user does about a failed Prep.
+const NEXT: &str = "request stage Idle, correct it and request Prep again";
+
 /// What the user asked for, validated.
 struct Wanted {
     image: ImageRef,
@@ -30,7 +33,10 @@ struct Wanted {
 pub(crate) fn decide(spec: &ImageBasedUpgradeSpec, facts: &Facts) -> Decision {
     let state = State::PrepInProgress;
     let fail = |message: String| Decision::record(State::PrepFailed, facts.side, message);
-    let target = facts.target.as_ref();
+    let target = facts
+        .target
+        .as_ref()
+        .filter(|target| is_for(target, spec, facts));
     let phase = if target.is_some() {
         Phase::Precache
     } else {
@@ -86,13 +92,24 @@ pub(crate) fn decide(spec: &ImageBasedUpgradeSpec, facts: &Facts) -> Decision {
     }
 }
 
-/// The failed part's text (contract 3.1 and 3.3) and why.
+/// Whether the recorded target was made from what is asked for now; a record that an upgrade of another seed left does not
+/// count.
+fn is_for(target: &TargetRecord, spec: &ImageBasedUpgradeSpec, facts: &Facts) -> bool {
+    let image = spec.seed_image_ref.as_ref().map_or("", |seed| &seed.image);
+    let pinned = facts
+        .pin
+        .as_ref()
+        .filter(|pin| image.parse().is_ok_and(|wanted| pin.image == wanted));
+    pinned.is_some_and(|pin| pin.digest == target.seed) && target.version == spec.seed_version()
+}
+
+/// The failed part's text (contract 3.1 and 3.3), why, and what to do.
 fn failed_work(run: &RunFact, error: &str) -> String {
     let plan = match run {
         RunFact::Failed { plan, .. } => *plan,
         _ => PlanName::InstallStateroot,
     };
-    match plan {
+    let text = match plan {
         PlanName::InspectSeed => format!(
             "{}{}{error}",
             message::INVALID_SEED_PREFIX,
@@ -104,7 +121,8 @@ fn failed_work(run: &RunFact, error: &str) -> String {
         ),
         PlanName::Precache => noted(&message::precache_failed(names::NAMESPACE), error),
         _ => noted(&message::stateroot_failed(names::NAMESPACE), error),
-    }
+    };
+    format!("{text}; {NEXT}")
 }
 
 /// The next part of Prep, or why there is none.
@@ -142,7 +160,6 @@ fn next_plan(
 }
 
 fn wanted(spec: &ImageBasedUpgradeSpec, facts: &Facts) -> Result<Wanted, String> {
-    const NEXT: &str = "request stage Idle, correct it and request Prep again";
     let seed = spec.seed_image_ref.clone().unwrap_or_default();
     if seed.image.is_empty() {
         return Err(format!("spec.seedImageRef.image is not set: {NEXT}"));

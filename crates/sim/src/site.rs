@@ -7,7 +7,7 @@ use api::{ImageBasedUpgradeStatus, SeedImageRef, Stage, names};
 use engine::{Event, StopToken};
 use node::ports::{Clock, Cluster, Published};
 use node::{Agent, FirstBoot, first_boot, restore_saved};
-use planner::{Plan, PlanName, State};
+use planner::{Plan, PlanName, Side, State, Transition};
 
 use crate::invariant::Guard;
 use crate::machine::{Loss, Machine};
@@ -130,7 +130,7 @@ impl Site {
     /// The position that the live object shows.
     pub fn state(&self) -> State {
         let status = self.node.see(live).and_then(|ibu| ibu.status);
-        planner::parse(&status.unwrap_or_default().conditions).state
+        state_of(&status.unwrap_or_default())
     }
 
     /// From now on operations are counted from 0, and this happens at one of them.
@@ -259,9 +259,13 @@ impl Site {
             };
             if let Some(status) = pass.publish {
                 match node.publish(&ibu, &status) {
-                    Ok(Published::Stored) => {
+                    Ok(Published::Stored(_)) => {
+                        agent.stored(&pass.decision);
                         story.push(told(&status));
-                        states.push(pass.decision.state);
+                        let from = state_of(&ibu.status.unwrap_or_default());
+                        let to = state_of(&status);
+                        node.lock().violations.extend(edge(from, to));
+                        states.push(to);
                     }
                     Ok(Published::Conflict) => {}
                     Err(_) => node.pause(1000),
@@ -311,6 +315,32 @@ fn run_first_boot(node: &Node, program: &str, story: &mut Vec<String>) -> Result
         node.pause(1000);
     }
     Err(Stuck(format!("the first boot does not end: {failure}")))
+}
+
+fn state_of(status: &ImageBasedUpgradeStatus) -> State {
+    planner::parse(&status.conditions).state
+}
+
+/// Named check `only_edges_of_the_table`: a published position follows from the one before by a request that the
+/// transition table knows, or as the outcome of its work.
+fn edge(from: State, to: State) -> Option<String> {
+    let outcome = match from {
+        State::PrepInProgress => matches!(to, State::PrepFailed | State::PrepCompleted),
+        State::UpgradeInProgress => matches!(to, State::UpgradeFailed | State::UpgradeCompleted),
+        State::RollbackInProgress => matches!(to, State::RollbackFailed | State::RollbackCompleted),
+        State::RollbackFailed => to == State::RollbackCompleted,
+        State::Aborting => matches!(to, State::AbortFailed | State::Idle),
+        State::Finalizing => matches!(to, State::FinalizeFailed | State::Idle),
+        State::AbortFailed | State::FinalizeFailed => to == State::Idle,
+        _ => false,
+    };
+    let sides = [Side::Origin, Side::Target];
+    let asked = sides.into_iter().any(|side| {
+        let mut stages = Stage::ALL.into_iter();
+        stages.any(|stage| planner::transition(from, side, stage) == Transition::Move(to))
+    });
+    let fine = from == to || outcome || asked;
+    (!fine).then(|| format!("only_edges_of_the_table: from {from} to {to}"))
 }
 
 /// What runs now, for the guard and for faults.

@@ -167,7 +167,7 @@ fn secrets(pod: &cluster::LiveCluster) {
     check(
         "missing",
         ErrorKind::Permanent,
-        "failed to retrieve pull-secret from secret missing: reading Secret openshift-lifecycle-agent/missing: \
+        "failed to retrieve pull-secret from secret missing, err: reading Secret openshift-lifecycle-agent/missing: \
          not found: secrets \"missing\" not found",
     );
     check(
@@ -178,7 +178,7 @@ fn secrets(pod: &cluster::LiveCluster) {
     check(
         "../../nodes/sno",
         ErrorKind::Permanent,
-        "failed to retrieve pull-secret from secret ../../nodes/sno: reading Secret \
+        "failed to retrieve pull-secret from secret ../../nodes/sno, err: reading Secret \
          openshift-lifecycle-agent/../../nodes/sno: \"openshift-lifecycle-agent/../../nodes/sno\" cannot be the name \
          of an object",
     );

@@ -19,10 +19,10 @@ impl fmt::Debug for PullSecret {
 }
 
 /// What became of a write.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Published {
-    /// Stored.
-    Stored,
+    /// Stored: the object as it is now.
+    Stored(Box<ImageBasedUpgrade>),
     /// Somebody else wrote first; read again and decide anew.
     Conflict,
 }

@@ -17,10 +17,15 @@ pub fn document(ports: &Ports<'_>) -> PortResult<Option<SeedReconfiguration>> {
     let Some(bytes) = ports.files.read(&path, LIMIT)? else {
         return Ok(None);
     };
-    // The text of the error names fields and places, never values.
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|error| PortError::new(ErrorKind::Permanent, format!("reading {path}"), error))
+    // The library's text may quote values, and these are secrets: only where and how stays.
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        let what = format!(
+            "{:?} error in line {line}, column {column}",
+            error.classify()
+        );
+        PortError::new(ErrorKind::Permanent, format!("reading {path}"), what)
+    })
 }
 
 fn required(ports: &Ports<'_>) -> PortResult<SeedReconfiguration> {

@@ -3,10 +3,10 @@
 use api::reconfiguration::ServerSshKey;
 use api::rollback_config::RollbackConfig;
 use api::{
-    DeploymentId, HandoverStamp, ImageBasedUpgrade, ImageBasedUpgradeStatus, Secret, StaterootName,
-    Timestamp, handover, saved_cr,
+    DeploymentId, HandoverStamp, ImageBasedUpgrade, ImageBasedUpgradeStatus, Secret, Stage,
+    StaterootName, Timestamp, handover, saved_cr,
 };
-use planner::ErrorKind;
+use planner::{ErrorKind, State};
 use serde::Serialize;
 
 use crate::ports::{NodePath, Ports};
@@ -141,13 +141,34 @@ pub(super) fn save(
     )
 }
 
+/// The live object, if it still asks for what is being done. One that asks for something else, such as an abort that this
+/// process has not seen yet, must not become what the other side goes on with.
 fn live(ports: &Ports<'_>) -> PortResult<ImageBasedUpgrade> {
-    ports.cluster.upgrade()?.ok_or_else(|| {
+    let ibu = ports.cluster.upgrade()?.ok_or_else(|| {
         PortError::plain(
             ErrorKind::Transient,
             "the ImageBasedUpgrade upgrade is not there now",
         )
-    })
+    })?;
+    let conditions = ibu
+        .status
+        .as_ref()
+        .map(|status| status.conditions.as_slice());
+    let state = planner::parse(conditions.unwrap_or_default()).state;
+    let agrees = match ibu.spec.stage() {
+        Ok(Some(Stage::Upgrade)) => state == State::UpgradeInProgress,
+        Ok(Some(Stage::Rollback)) => {
+            matches!(state, State::RollbackInProgress | State::RollbackFailed)
+        }
+        _ => false,
+    };
+    if agrees {
+        return Ok(ibu);
+    }
+    let stage = ibu.spec.stage.as_deref().unwrap_or_default();
+    Err(PortError::stopped(format!(
+        "the ImageBasedUpgrade asks for stage {stage:?} in state {state} now"
+    )))
 }
 
 fn now(ports: &Ports<'_>) -> Timestamp {

@@ -46,12 +46,24 @@ pub(super) fn removed(ports: &Ports<'_>, stateroot: &StaterootName) -> PortResul
     Ok(!ports.ostree.stateroots()?.contains(stateroot))
 }
 
-/// Makes room for a stateroot: what another seed left under its name goes.
+/// Makes room for a stateroot: what another seed of ours left under its name goes, and an empty one that was cut short
+/// before it could be claimed. Anything else is somebody else's.
 pub(super) fn clear(
     ports: &Ports<'_>,
     stateroot: &StaterootName,
     watch: &dyn Watch,
 ) -> PortResult<()> {
+    let claimed = super::stateroot::claim(ports, stateroot)?.is_some();
+    if !claimed {
+        let var = NodePath::in_stateroot(stateroot, "/var");
+        if !undeployed(ports, stateroot)? || !ports.files.list(&var)?.is_empty() {
+            let text = format!(
+                "stateroot {stateroot} is there already and was not made by this agent: remove it by hand, \
+                 then request stage Idle and Prep again"
+            );
+            return Err(PortError::plain(ErrorKind::Contradiction, text));
+        }
+    }
     undeploy(ports, stateroot)?;
     ports.ostree.remove_stateroot(stateroot, watch)
 }

@@ -20,9 +20,12 @@ pub(super) const MARKS: [&str; 3] = [CLAIM, VAR_UNPACKED, ETC_UNPACKED];
 
 const MARK_LIMIT: u64 = 1024;
 
-/// The seed that a stateroot was claimed for.
+/// The seed that a stateroot was claimed for. Something at the claim's place that is none of ours claims nothing.
 pub(crate) fn claim(ports: &Ports<'_>, stateroot: &StaterootName) -> PortResult<Option<String>> {
-    mark(ports, CLAIM, stateroot)
+    match mark(ports, CLAIM, stateroot) {
+        Err(error) if error.kind() == ErrorKind::Permanent => Ok(None),
+        other => other,
+    }
 }
 
 fn mark(ports: &Ports<'_>, mark: &str, stateroot: &StaterootName) -> PortResult<Option<String>> {

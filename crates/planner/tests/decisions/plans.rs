@@ -97,7 +97,8 @@ fn a_part_of_prep_that_fails_for_good_is_told_in_the_contracts_words() {
         let status = plain(State::PrepInProgress);
         let decision = decided(&spec(Some("Prep")), &status.conditions, &facts);
         assert_eq!(decision.state, State::PrepFailed);
-        assert_eq!(decision.said.message, expected);
+        let next = "; request stage Idle, correct it and request Prep again";
+        assert_eq!(decision.said.message, format!("{expected}{next}"));
     };
     let job = "job-name: lca-prep-stateroot-setup, job-namespace: openshift-lifecycle-agent";
     check(

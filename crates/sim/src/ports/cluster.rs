@@ -92,7 +92,8 @@ impl Cluster for Node {
         }
         self.effect(|machine| change(machine, |ibu| ibu.status = Some(status.clone())))?;
         self.operation("published", &"")?;
-        Ok(Published::Stored)
+        let stored = self.see(live).unwrap_or_else(|| seen.clone());
+        Ok(Published::Stored(Box::new(stored)))
     }
 
     fn ensure_upgrade(&self) -> PortResult<()> {
