@@ -18,7 +18,9 @@ pub(crate) async fn read(
     let key = names::DOCKER_CONFIG_KEY;
     let call = Call::get(&kind::SECRET, name).within(namespace);
     let secret: Secret = connection.read(call).await.map_err(|error| {
-        error.within(format!("failed to retrieve pull-secret from secret {name}, err"))
+        error.within(format!(
+            "failed to retrieve pull-secret from secret {name}, err"
+        ))
     })?;
     secret.value(key).map(PullSecret).ok_or_else(|| {
         missing(format!(
