@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -187,7 +188,11 @@ fn files(dir: &Path, identity: &Identity, address: Ipv4Addr) -> Result<()> {
 /// Runs the control plane on `dir`'s certificates until every object is in `var/lib/etcd`.
 fn fill_etcd(dir: &Path, identity: &Identity, pki: &ClusterPki) -> Result<()> {
     let work = tempfile::tempdir().context("creating a directory")?;
-    let namespace = Namespace::create(&format!("lca-{}-template", std::process::id()))?;
+    // Tests that run at once may make templates of several identities at once.
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let name = format!("lca-{}-template{number}", std::process::id());
+    let namespace = Namespace::create(&name)?;
     let certs = dir.join("etc/kubernetes/static-pod-resources/kube-apiserver-certs");
     let secrets = certs.join("secrets");
     let data = dir.join("var/lib/etcd");
