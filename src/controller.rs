@@ -13,7 +13,7 @@ use node::ports::{Cluster, Published};
 use node::{Agent, ErrorKind, PortError, PortResult, Restored};
 use planner::{Plan, PlanName};
 
-use crate::background::Background;
+use crate::background::{self, Background};
 use crate::cli::{ApiServer, PROGRAM};
 use crate::node_ports::NodePorts;
 use crate::telling::{Telling, lost_worker};
@@ -109,18 +109,7 @@ fn ended_within(nudges: &Receiver<Nudge>, wait: Duration) -> bool {
 
 fn listen_for_end(background: &Background, sender: Sender<Nudge>) {
     background.handle().spawn(async move {
-        use tokio::signal::unix::{SignalKind, signal};
-        let (Ok(mut term), Ok(mut interrupt)) = (
-            signal(SignalKind::terminate()),
-            signal(SignalKind::interrupt()),
-        ) else {
-            tracing::warn!("cannot listen for signals: the agent ends only when it is killed");
-            return;
-        };
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        background::end_signal().await;
         // The receiver lives as long as anything does.
         drop(sender.send(Nudge::End));
     });

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -9,7 +11,10 @@ use api::ImageRef;
 use cluster::SeedHost;
 use host::{HostImages, HostOstree, HostUnits, Layout, SeedRequest};
 
-use crate::background::Background;
+use node::ports::Cluster;
+use planner::State;
+
+use crate::background::{self, Background};
 use crate::cli::{ApiServer, print};
 use crate::node_ports::NodePorts;
 
@@ -36,22 +41,18 @@ pub(crate) struct Arguments {
     api: ApiServer,
 }
 
-/// Makes the seed.
+/// Makes the seed. A signal ends it in good order: the cluster runs again.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let begun = Instant::now();
     let _instance =
         host::Instance::acquire_for("seed").context("becoming this node's only seed maker")?;
-    let request = request(arguments)?;
+    let background = Background::start()?;
+    let request = request(arguments, &background)?;
+    let mut telling = Telling::new(&background);
     let layout = Layout::running();
     let ostree = HostOstree::new(layout.clone());
-    let made = host::create_seed(
-        &layout,
-        &ostree,
-        &HostUnits,
-        &request,
-        &mut Telling::default(),
-    )
-    .with_context(|| format!("making the seed {}", arguments.image))?;
+    let made = host::create_seed(&layout, &ostree, &HostUnits, &request, &mut telling)
+        .with_context(|| format!("making the seed {}", arguments.image))?;
     for warning in &made.warnings {
         tracing::warn!("{warning}");
     }
@@ -65,12 +66,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// Everything that has to be asked while the cluster still runs.
-fn request(arguments: &Arguments) -> Result<SeedRequest> {
+fn request(arguments: &Arguments, background: &Background) -> Result<SeedRequest> {
     let credentials = std::fs::read(&arguments.authfile)
         .with_context(|| format!("reading {}", arguments.authfile.display()))?;
-    let background = Background::start()?;
     let (ports, _connection) =
-        NodePorts::open(&arguments.api, &background).context("reaching the API server")?;
+        NodePorts::open(&arguments.api, background).context("reaching the API server")?;
+    refuse_in_an_upgrade(ports.cluster())?;
     let host = SeedHost {
         container_storage_target: host::container_storage_target()?,
         recert_image: arguments.recert_image.as_str().to_owned(),
@@ -105,6 +106,20 @@ fn request(arguments: &Arguments) -> Result<SeedRequest> {
     })
 }
 
+/// The control plane is stopped for a seed; in the middle of an upgrade it must not be.
+fn refuse_in_an_upgrade(cluster: &dyn Cluster) -> Result<()> {
+    let status = cluster
+        .upgrade()
+        .context("reading the upgrade object")?
+        .and_then(|ibu| ibu.status);
+    let state = planner::parse(&status.unwrap_or_default().conditions).state;
+    anyhow::ensure!(
+        matches!(state, State::Idle | State::Uninitialized),
+        "an upgrade of this node is under way (state {state}): request stage Idle and wait for it first"
+    );
+    Ok(())
+}
+
 /// Images of the node and of its operators, without catalogs, which are always pulled (contract S 1.3.1).
 fn to_precache(
     present: BTreeSet<String>,
@@ -119,17 +134,26 @@ fn to_precache(
     wanted.filter_map(|image| image.parse().ok()).collect()
 }
 
-/// Tells every few seconds how much has been captured and pushed.
+/// Tells every few seconds how much has been captured and pushed, and passes a signal on.
 struct Telling {
     bytes: u64,
     told: Instant,
+    stop: Arc<AtomicBool>,
 }
 
-impl Default for Telling {
-    fn default() -> Self {
+impl Telling {
+    fn new(background: &Background) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let signalled = Arc::clone(&stop);
+        background.handle().spawn(async move {
+            background::end_signal().await;
+            tracing::info!("stopping; the control plane is started again");
+            signalled.store(true, Ordering::Relaxed);
+        });
         Self {
             bytes: 0,
             told: Instant::now(),
+            stop,
         }
     }
 }
@@ -144,6 +168,6 @@ impl seed::watch::Watch for Telling {
     }
 
     fn stop_requested(&self) -> bool {
-        false
+        self.stop.load(Ordering::Relaxed)
     }
 }

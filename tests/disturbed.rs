@@ -30,7 +30,8 @@ impl Random {
                 .map_or(1, |now| now.as_secs()),
         };
         println!("LCA_RANDOM={seed}");
-        Random(seed.max(1))
+        // The generator's first numbers are as alike as the seeds are: mixed, they are not.
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
     /// A share of the whole.

@@ -43,21 +43,28 @@ pub fn reconfigure(document: &SeedReconfiguration) -> Result<Plan, String> {
             },
         ]
         .into_iter()
-        .chain(finish_reconfiguration().steps)
+        .chain(ending())
         .collect(),
     })
 }
 
-/// The end of the plan of the first boot. The unit stays enabled until nothing is left to remove: it is what goes on after a
-/// power cut, also one behind the document's removal, where this is all that is known to be left.
+/// What is left of the first boot where the document is removed already and nothing else tells what it said: a power cut came
+/// behind the removal. The service manager still waits for its signal.
 pub fn finish_reconfiguration() -> Plan {
+    let steps = [Step::SignalReady].into_iter().chain(ending()).collect();
     Plan {
         name: PlanName::Reconfigure,
-        steps: vec![
-            Step::RemoveReconfiguration,
-            Step::DisableUnit {
-                unit: names::POST_PIVOT_UNIT.to_owned(),
-            },
-        ],
+        steps,
     }
+}
+
+/// The end of the plan of the first boot. The unit stays enabled until nothing is left to remove: it is what goes on after a
+/// power cut.
+fn ending() -> [Step; 2] {
+    [
+        Step::RemoveReconfiguration,
+        Step::DisableUnit {
+            unit: names::POST_PIVOT_UNIT.to_owned(),
+        },
+    ]
 }
