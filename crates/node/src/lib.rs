@@ -3,6 +3,8 @@
 //! Nothing here touches a real host; `host` and `cluster` do, and `sim` pretends to.
 
 mod agent;
+#[cfg(feature = "contract")]
+pub mod contract;
 mod error;
 mod first_boot;
 mod journal_files;

@@ -220,7 +220,7 @@ fn removable(
                 stamp.origin.stateroot == name || stamp.target.stateroot == name
             })
             || side == Side::Target && origin.is_some_and(|origin| origin.stateroot == name)
-            || steps::claim(ports, &name)?.is_some();
+            || steps::is_ours(ports, &name)?;
         if ours && name != booted.stateroot {
             names.push(name);
         }

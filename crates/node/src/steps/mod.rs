@@ -11,7 +11,7 @@ mod seed;
 mod stateroot;
 
 pub use first_boot::document;
-pub(crate) use stateroot::claim;
+pub(crate) use stateroot::is_ours;
 
 use engine::{Presence, Progress, StepContext, StepError, Unit, Work};
 use planner::{ErrorKind, Step};

@@ -53,8 +53,7 @@ pub(super) fn clear(
     stateroot: &StaterootName,
     watch: &dyn Watch,
 ) -> PortResult<()> {
-    let claimed = super::stateroot::claim(ports, stateroot)?.is_some();
-    if !claimed {
+    if !super::stateroot::is_ours(ports, stateroot)? {
         let var = NodePath::in_stateroot(stateroot, "/var");
         if !undeployed(ports, stateroot)? || !ports.files.list(&var)?.is_empty() {
             let text = format!(
@@ -64,6 +63,7 @@ pub(super) fn clear(
             return Err(PortError::plain(ErrorKind::Contradiction, text));
         }
     }
+    super::stateroot::note(ports, stateroot)?;
     undeploy(ports, stateroot)?;
     ports.ostree.remove_stateroot(stateroot, watch)
 }

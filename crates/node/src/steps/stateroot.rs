@@ -10,6 +10,9 @@ use crate::{PortError, PortResult};
 /// Which seed a stateroot was made for: the seed's digest. Written before anything else, so that a half-made stateroot
 /// is known to be ours.
 pub(crate) const CLAIM: &str = "/var/lib/lca/stateroot-claim";
+/// Names of stateroots that this upgrade makes or clears away, noted before the first file of one is touched: its claim lies
+/// in it and may be the last thing that is written, or the first that is removed.
+const NOTED: &str = "/var/lib/lca/workspace/stateroots";
 /// `/var` is complete and durable: the seed's digest.
 pub(super) const VAR_UNPACKED: &str = "/var/lib/lca/var-unpacked";
 /// `/etc` is complete and durable: the seed's digest and the deployment.
@@ -21,11 +24,23 @@ pub(super) const MARKS: [&str; 3] = [CLAIM, VAR_UNPACKED, ETC_UNPACKED];
 const MARK_LIMIT: u64 = 1024;
 
 /// The seed that a stateroot was claimed for. Something at the claim's place that is none of ours claims nothing.
-pub(crate) fn claim(ports: &Ports<'_>, stateroot: &StaterootName) -> PortResult<Option<String>> {
+fn claim(ports: &Ports<'_>, stateroot: &StaterootName) -> PortResult<Option<String>> {
     match mark(ports, CLAIM, stateroot) {
         Err(error) if error.kind() == ErrorKind::Permanent => Ok(None),
         other => other,
     }
+}
+
+/// Notes that this stateroot, or what is left of it, is ours.
+pub(super) fn note(ports: &Ports<'_>, stateroot: &StaterootName) -> PortResult<()> {
+    let path = NodePath::booted(NOTED).join(stateroot.as_str());
+    ports.files.replace(&path, b"", 0o600)
+}
+
+/// Whether this agent made the stateroot, wholly or in part.
+pub(crate) fn is_ours(ports: &Ports<'_>, stateroot: &StaterootName) -> PortResult<bool> {
+    let noted = NodePath::booted(NOTED).join(stateroot.as_str());
+    Ok(ports.files.kind(&noted)?.is_some() || claim(ports, stateroot)?.is_some())
 }
 
 fn mark(ports: &Ports<'_>, mark: &str, stateroot: &StaterootName) -> PortResult<Option<String>> {
@@ -60,6 +75,7 @@ pub(super) fn ensure(
     stateroot: &StaterootName,
     seed: &Digest,
 ) -> PortResult<()> {
+    note(ports, stateroot)?;
     ports.ostree.ensure_stateroot(stateroot)?;
     let path = NodePath::in_stateroot(stateroot, CLAIM);
     ports.files.replace(&path, seed.as_str().as_bytes(), 0o600)
