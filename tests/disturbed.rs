@@ -1,6 +1,6 @@
 //! Kills and power failures at random moments: every run ends in the state of an undisturbed one.
 //!
-//! `LCA_KILLS` (default 2) is how often the agent is killed in the middle of Prep, `LCA_STOPS` (default 1) how often the node
+//! `LCA_KILLS` (default 1) is how often the agent is killed in the middle of Prep, `LCA_STOPS` (default 1) how often the node
 //! is switched off in the middle of an upgrade, `LCA_SEED_STOPS` (default 1) how often a seed node is while it makes a seed.
 //! `LCA_RANDOM` repeats the moments of an earlier run; it is printed.
 
@@ -153,7 +153,7 @@ fn kills_and_power_failures_change_nothing() -> Result<()> {
         whole.as_secs_f32(),
         calm.files.len()
     );
-    for number in 1..=count("LCA_KILLS", 2) {
+    for number in 1..=count("LCA_KILLS", 1) {
         let site = Site::boot("kill")?;
         site.request_prep()?;
         let moment = random.moment(prep);
