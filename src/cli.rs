@@ -119,9 +119,7 @@ pub(crate) fn main() -> ExitCode {
     match run(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // One line with the whole chain, each level once.
-            let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
-            tracing::error!("{}", chain.join(": "));
+            tracing::error!("{}", engine::error_chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }

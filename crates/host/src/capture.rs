@@ -163,24 +163,13 @@ impl Drop for Stopped<'_> {
             "starting the control plane again"
         );
         if let Err(error) = self.0.start(names::KUBELET_UNIT) {
-            let error = engine_chain(&error);
+            let error = node::error_chain(&error);
             tracing::error!(
                 error,
                 "starting kubelet failed: start it by hand or reboot the node"
             );
         }
     }
-}
-
-fn engine_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
-    }
-    text
 }
 
 /// Writes the image into `<work>/image`.

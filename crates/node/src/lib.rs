@@ -16,6 +16,7 @@ mod restart;
 pub mod steps;
 
 pub use agent::{Agent, Pass};
+pub use engine::error_chain;
 pub use error::{PortError, PortResult};
 pub use first_boot::{FirstBoot, first_boot};
 pub use journal_files::{JournalFiles, RUNS};
