@@ -35,8 +35,13 @@ impl Guard {
         }
     }
 
+    /// The deployment that the walk started from.
+    pub fn origin(&self) -> &DeploymentId {
+        &self.origin
+    }
+
     /// The machine was started: what the origin's shutdown left is what must stay from now on.
-    pub(crate) fn booted(&mut self, machine: &Machine) {
+    pub fn booted(&mut self, machine: &Machine) {
         if self.baseline.is_some() && machine.boot.booted != self.origin {
             self.baseline = Some(Arc::new(machine.disk.clone()));
         }

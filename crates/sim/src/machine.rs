@@ -300,6 +300,16 @@ impl Machine {
         self.lose_power(Loss::Nothing);
     }
 
+    /// Somebody else writes a file: on the disk and in memory.
+    pub fn tamper(&mut self, path: &str, content: &[u8]) {
+        self.write_durably(path, 0o600, content);
+    }
+
+    /// The physical path of a file of the running system.
+    pub fn path(&self, absolute: &str) -> String {
+        self.resolve(&NodePath::booted(absolute))
+    }
+
     /// The booted deployment.
     pub fn booted(&self) -> &DeploymentId {
         &self.boot.booted

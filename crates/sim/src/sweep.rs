@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 
+use api::Stage;
 use node::ErrorKind;
 
 use crate::invariant::Guard;
@@ -251,6 +252,43 @@ impl Sweep {
         }
     }
 
+    /// Lets calls fail once and for good, at every operation. The node must reach the segment's end all the same, or say
+    /// that the stage failed and get back to `aborted` when the user asks for Idle.
+    pub fn fail_for_good(
+        &mut self,
+        segment: &Segment,
+        undisturbed: &Undisturbed,
+        kind: ErrorKind,
+        aborted: &Essence,
+        but: &[&str],
+    ) {
+        for at in 0..undisturbed.operations {
+            self.counts.operations += 1;
+            self.counts.states += 1;
+            let mut site = segment.site();
+            site.arm(Some(Fault::Error(at, kind)));
+            let at = format!("{}: {kind:?} error at {at}", segment.name);
+            let driven = site.drive([]);
+            let target = site.machine().booted().stateroot != segment.guard.origin().stateroot;
+            let way_back: &[Stage] = match site.state() {
+                planner::State::PrepFailed => &[Stage::Idle],
+                planner::State::UpgradeFailed if target => &[Stage::Rollback, Stage::Idle],
+                planner::State::UpgradeFailed => &[Stage::Idle],
+                _ => &[],
+            };
+            if driven.is_err() || way_back.is_empty() {
+                let end = undisturbed.essence.clone().without(but);
+                self.end(&mut site, &end, but, &at);
+                continue;
+            }
+            for stage in way_back {
+                site.ask(&Request::stage(*stage));
+                self.end_of(&mut site, &at);
+            }
+            self.end(&mut site, &aborted.clone().without(but), but, &at);
+        }
+    }
+
     /// Drives a disturbed site to the segment's end and compares.
     fn take_up(
         &mut self,
@@ -281,14 +319,7 @@ impl Sweep {
     }
 
     fn end(&mut self, site: &mut Site, expected: &Essence, but: &[&str], at: &str) {
-        self.counts.runs += 1;
-        let driven = site.drive([]);
-        if let Err(stuck) = driven {
-            self.say(&format!("stuck: {}", stuck.0), at, Some(site));
-        }
-        if let Some(first) = site.node().violations().first() {
-            self.say(first, at, Some(site));
-        }
+        self.end_of(site, at);
         let essence = Essence::of(&site.machine()).without(but);
         if essence != *expected {
             let differences = expected.differences(&essence);
@@ -297,6 +328,18 @@ impl Sweep {
                 at,
                 Some(site),
             );
+        }
+    }
+
+    /// Drives a site until it rests.
+    fn end_of(&mut self, site: &mut Site, at: &str) {
+        self.counts.runs += 1;
+        let driven = site.drive([]);
+        if let Err(stuck) = driven {
+            self.say(&format!("stuck: {}", stuck.0), at, Some(site));
+        }
+        if let Some(first) = site.node().violations().first() {
+            self.say(first, at, Some(site));
         }
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use api::Stage;
 use node::ErrorKind;
 use sim::sweep::{Failure, Segment, Sweep, Undisturbed};
-use sim::{Essence, Guard, Machine, Request, Site};
+use sim::{Entry, Essence, Guard, Loss, Machine, Moment, Request, Site};
 
 /// What an abort need not take back: images that were pulled meanwhile, and the directory that held the journals.
 const KEPT: [&str; 2] = ["/containers/storage", "/rhcos/var/lib/lca"];
@@ -52,10 +52,45 @@ fn walk() -> Walk {
     );
     let finalize = segment("finalize", &upgraded, &after, Stage::Idle);
     let abort = segment("abort", &prepared, &watch, Stage::Idle);
+    let (half, watched) = half_made(&prep.1.moments);
+    let abort_half = segment("abort-half", &half, &watched, Stage::Idle);
+    let littered = littered(&start, &prepared);
+    let prep_over = segment("prep-over-leftovers", &littered, &guard, Stage::Prep);
+    assert_eq!(
+        prep.1.essence.differences(&prep_over.1.essence),
+        Vec::<String>::new()
+    );
     Walk {
         idle: abort.1.essence.clone(),
-        segments: vec![prep, upgrade, finalize, rollback, returned, abort],
+        segments: vec![
+            prep, upgrade, finalize, rollback, returned, abort, abort_half, prep_over,
+        ],
     }
+}
+
+/// A node that lost power while `/var` was being unpacked.
+fn half_made(moments: &[Moment]) -> (Machine, Guard) {
+    let unpacking = |moment: &&Moment| moment.operation.starts_with("unpack var");
+    let moment = moments.iter().filter(unpacking).nth(3).unwrap();
+    let (mut machine, mut guard) = (moment.machine.clone(), moment.guard.clone());
+    machine.lose_power(Loss::Nothing);
+    assert!(machine.power_on());
+    guard.booted(&machine);
+    (machine, guard)
+}
+
+/// A node with what is left of another seed's stateroot under the name that Prep wants: its claim, and files that must go.
+fn littered(idle: &Machine, prepared: &Machine) -> Machine {
+    let mut machine = idle.clone();
+    let var = "/sysroot/ostree/deploy/rhcos_4.17.4/var";
+    for (path, entry) in prepared.disk().below(var) {
+        if let Entry::File(_, content) = entry {
+            machine.tamper(path, content);
+        }
+    }
+    machine.tamper(&format!("{var}/lib/only-in-the-other"), b"gone soon");
+    machine.tamper(&format!("{var}/lib/lca/stateroot-claim"), b"sha256:another");
+    machine
 }
 
 fn report(name: &str, sweep: &Sweep) {
@@ -96,7 +131,8 @@ fn a_power_cut_at_every_operation_changes_nothing_in_the_end() {
 #[test]
 fn a_kill_and_then_a_power_cut_at_every_operation_change_nothing_in_the_end() {
     sweep("kill, then power cut", |sweep, _, segment, undisturbed| {
-        sweep.stride = std::env::var("STRIDE").map_or(10, |n| n.parse().unwrap());
+        // All of them take minutes: SIM_STRIDE=1.
+        sweep.stride = std::env::var("SIM_STRIDE").map_or(12, |number| number.parse().unwrap());
         sweep.kill_then_cut(segment, undisturbed);
     });
 }
@@ -121,5 +157,26 @@ fn a_stop_at_every_operation_of_prep_leaves_what_was_there_before() {
         if segment.name == "prep" {
             sweep.stop(segment, undisturbed, &walk.idle, &KEPT);
         }
+    });
+}
+
+#[test]
+fn a_lasting_error_at_every_operation_fails_the_stage_and_leaves_a_way_back() {
+    sweep("permanent error", |sweep, walk, segment, undisturbed| {
+        let kind = ErrorKind::Permanent;
+        // A saved CR that could not be read is kept as evidence, and the side that was left may remember a failure.
+        let quarantined = "/ibu.json.quarantined";
+        let but = [
+            KEPT[0],
+            KEPT[1],
+            quarantined,
+            "/rhcos_4.17.4/var/lib/etcd/upgrade",
+        ];
+        let but = if segment.name == "rollback" {
+            &but[..]
+        } else {
+            &but[..3]
+        };
+        sweep.fail_for_good(segment, undisturbed, kind, &walk.idle, but);
     });
 }

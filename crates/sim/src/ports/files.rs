@@ -17,14 +17,29 @@ fn writable(machine: &Machine, path: &NodePath) -> PortResult<String> {
     Ok(machine.resolve(path))
 }
 
+/// Refuses paths that [`NodePath`] does not allow.
+fn check(path: &NodePath) -> PortResult<()> {
+    if path
+        .rel
+        .split('/')
+        .any(|part| matches!(part, "" | "." | ".."))
+    {
+        let text = format!("{path:?} is not a path below its root");
+        return Err(PortError::plain(ErrorKind::Permanent, text));
+    }
+    Ok(())
+}
+
 impl Node {
     fn target(&self, path: &NodePath) -> PortResult<String> {
+        check(path)?;
         self.see(|machine| writable(machine, path))
     }
 }
 
 impl Files for Node {
     fn read(&self, path: &NodePath, limit: u64) -> PortResult<Option<Vec<u8>>> {
+        check(path)?;
         self.operation("read", path)?;
         let entry = self.see(|machine| machine.cache.get(&machine.resolve(path)).cloned());
         let refused = |text: String| Err(PortError::plain(ErrorKind::Permanent, text));
@@ -39,6 +54,7 @@ impl Files for Node {
     }
 
     fn kind(&self, path: &NodePath) -> PortResult<Option<FileKind>> {
+        check(path)?;
         self.operation("kind", path)?;
         Ok(self.see(|machine| {
             let entry = machine.cache.get(&machine.resolve(path))?;
@@ -50,6 +66,7 @@ impl Files for Node {
     }
 
     fn list(&self, path: &NodePath) -> PortResult<Vec<String>> {
+        check(path)?;
         self.operation("list", path)?;
         Ok(self.see(|machine| machine.cache.names(&machine.resolve(path))))
     }

@@ -230,8 +230,8 @@ impl Ostree for Node {
     }
 }
 
-/// The claim goes last: as long as anything is left, it is known whose it is.
+/// In no order that anybody may rely on: what says whose it is goes first.
 fn removal_order(directory: &str, files: &mut [String]) {
     let own = format!("{directory}/var/lib/lca/");
-    files.sort_by_key(|path| path.starts_with(&own));
+    files.sort_by_key(|path| !path.starts_with(&own));
 }
