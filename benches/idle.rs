@@ -190,11 +190,9 @@ async fn latencies(kubeconfig: &str) -> Result<Vec<f64>> {
         while first.is_none() || !rests(&status, number % 2 == 0) {
             let event = tokio::time::timeout(LIMIT, changes.next()).await?;
             match event.context("the watch ended")?? {
-                WatchEvent::Modified(object) => {
-                    if object.data["status"] != status {
-                        first.get_or_insert_with(|| answered.elapsed());
-                        status = object.data["status"].clone();
-                    }
+                WatchEvent::Modified(object) if object.data["status"] != status => {
+                    first.get_or_insert_with(|| answered.elapsed());
+                    status = object.data["status"].clone();
                 }
                 WatchEvent::Error(error) => bail!("the watch failed: {error:?}"),
                 _ => {}

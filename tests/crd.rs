@@ -1,6 +1,8 @@
 //! The CustomResourceDefinition: the committed file is what the program prints, and a real API
 //! server treats objects as the table `tests/contract/crd-rules.txt` says.
 
+#![expect(clippy::print_stdout, reason = "figures are part of the result")]
+
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;

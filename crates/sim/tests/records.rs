@@ -1,5 +1,5 @@
 //! Damaged records: whatever stands in them, the node comes to rest, keeps both sides bootable and has a way back.
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::panic, reason = "a test")]
 #![expect(clippy::print_stdout, reason = "the counts are shown")]
 
 use api::{Stage, path};

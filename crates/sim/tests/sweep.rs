@@ -1,5 +1,6 @@
 //! Every fault at every operation of every plan, on the simulated node.
 #![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::panic, reason = "a test")]
 #![expect(clippy::print_stdout, reason = "the counts are shown")]
 
 use std::collections::BTreeMap;
