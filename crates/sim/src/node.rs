@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::panic::resume_unwind;
+use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 
@@ -29,8 +30,31 @@ pub enum Fault {
     Error(u64, ErrorKind),
     /// A status write finds that somebody else wrote first.
     Conflict(u64),
-    /// The user asks for stage Idle there, and the run that is under way is asked to stop.
+    /// The user asks for stage Idle there. Inside a run the controller notices it before that call goes on.
     Stop(u64),
+}
+
+/// The worker's end of a meeting: it tells that it is there, and waits to be sent on.
+pub(crate) struct Meeting {
+    pub there: Sender<Told>,
+    pub go_on: Receiver<()>,
+}
+
+/// What the controller hears from its worker.
+pub(crate) enum Told {
+    /// The operation has come at which the user asks for something else.
+    Asked,
+    /// The run is over.
+    Over,
+}
+
+impl Meeting {
+    fn wait(self) {
+        // Nobody waits on the other side when the process has ended.
+        if self.there.send(Told::Asked).is_ok() {
+            self.go_on.recv().ok();
+        }
+    }
 }
 
 /// How a process ended.
@@ -62,8 +86,8 @@ pub(crate) struct Inner {
     pub version: u64,
     pub count: u64,
     pub fault: Option<Fault>,
-    /// Stops the run that is under way.
-    pub token: Option<engine::StopToken>,
+    /// Where the worker that meets a [`Fault::Stop`] waits for the controller.
+    pub meeting: Option<Meeting>,
     pub off: Option<Off>,
     pub driver: Option<ThreadId>,
     pub moments: Option<Vec<Moment>>,
@@ -88,7 +112,7 @@ impl Node {
             version: 0,
             count: 0,
             fault: None,
-            token: None,
+            meeting: None,
             off: None,
             driver: None,
             moments: None,
@@ -178,13 +202,17 @@ impl Node {
             Some(Fault::Cut(when)) if when == at => inner.off = Some(Off::PowerCut),
             Some(Fault::Error(when, kind)) if when == at => return failed(kind),
             Some(Fault::Stop(when)) if when == at => {
+                inner.fault = None;
                 inner.version += 1;
                 change(&mut inner.machine, |ibu| {
                     ibu.spec.stage = Some(Stage::Idle.as_str().to_owned());
                 });
-                if let Some(token) = &inner.token {
-                    token.stop();
+                let meeting = inner.meeting.take();
+                drop(inner);
+                if let Some(meeting) = meeting {
+                    meeting.wait();
                 }
+                return self.alive();
             }
             _ => return Ok(()),
         }

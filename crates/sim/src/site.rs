@@ -2,16 +2,17 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::mpsc::channel;
 
 use api::{ImageBasedUpgradeStatus, SeedImageRef, Stage, names};
-use engine::{Event, StopToken};
+use engine::{Event, Outcome, StopToken};
 use node::ports::{Clock, Cluster, Published};
-use node::{Agent, FirstBoot, first_boot, restore_saved};
+use node::{Agent, ErrorKind, FirstBoot, first_boot, restore_saved};
 use planner::{Plan, PlanName, Side, State, Transition};
 
 use crate::invariant::Guard;
 use crate::machine::{Loss, Machine};
-use crate::node::{Fault, Moment, Node, Off};
+use crate::node::{Fault, Meeting, Moment, Node, Off, Told};
 use crate::ports::{change, live};
 use crate::template;
 
@@ -166,7 +167,7 @@ impl Site {
         for _ in 0..LIVES {
             self.node.lock().off = None;
             let ended = catch_unwind(AssertUnwindSafe(|| self.live(&mut requests)));
-            begin(&self.node, None, None);
+            begin(&self.node, None);
             let payload = match ended {
                 Ok(rested) => {
                     self.node.lock().check();
@@ -272,9 +273,9 @@ impl Site {
                 }
             } else if let Some(plan) = pass.run {
                 let stop = agent.latest().begin(plan.name);
-                begin(node, Some(plan.name), Some(stop.clone()));
-                let outcome = agent.carry_out(&plan, &stop, &mut |_: &Event| {});
-                begin(node, None, None);
+                begin(node, Some(plan.name));
+                let outcome = carry_out(node, &agent, &plan, &stop, story);
+                begin(node, None);
                 story.push(format!("ran {}: {outcome:?}", plan.name.as_str()));
                 plans.push(plan);
             } else if let Some(seconds) = pass.look_again {
@@ -343,10 +344,50 @@ fn edge(from: State, to: State) -> Option<String> {
     (!fine).then(|| format!("only_edges_of_the_table: from {from} to {to}"))
 }
 
-/// What runs now, for the guard and for faults.
-fn begin(node: &Node, plan: Option<PlanName>, token: Option<StopToken>) {
-    let mut inner = node.lock();
-    (inner.plan, inner.token) = (plan, token);
+/// What runs now, for the guard.
+fn begin(node: &Node, plan: Option<PlanName>) {
+    node.lock().plan = plan;
+}
+
+/// Carries a plan out; where the user will ask for something else meanwhile, on a thread of its own as the product does, with
+/// the controller's passes at exactly that operation.
+fn carry_out(
+    node: &Node,
+    agent: &Agent<'_>,
+    plan: &Plan,
+    stop: &StopToken,
+    story: &mut Vec<String>,
+) -> Outcome<ErrorKind> {
+    let asks = matches!(node.lock().fault, Some(Fault::Stop(_)));
+    if !asks {
+        return agent.carry_out(plan, stop, &mut |_: &Event| {});
+    }
+    let (there, hears) = channel();
+    let (go_on, waits) = channel();
+    node.lock().meeting = Some(Meeting {
+        there: there.clone(),
+        go_on: waits,
+    });
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(move || {
+            let outcome = agent.carry_out(plan, stop, &mut |_: &Event| {});
+            there.send(Told::Over).ok();
+            outcome
+        });
+        if let Ok(Told::Asked) = hears.recv() {
+            while let Ok(Some(ibu)) = node.upgrade()
+                && let Ok(pass) = agent.pass(&ibu)
+                && let Some(status) = pass.publish
+                && let Ok(Published::Stored(_)) = node.publish(&ibu, &status)
+            {
+                agent.stored(&pass.decision);
+                story.push(format!("(meanwhile) {}", told(&status)));
+            }
+            go_on.send(()).ok();
+        }
+        node.lock().meeting = None;
+        worker.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
 }
 
 /// The user writes the spec.

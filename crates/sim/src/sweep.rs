@@ -234,21 +234,41 @@ impl Sweep {
         }
     }
 
-    /// Lets the user ask for Idle at every operation; the end must be `aborted`, but for the directories in `but`.
+    /// Lets the user ask for Idle at every operation, and the controller notice it before that operation's call goes on. The
+    /// end must be one of `ends`, but for the directories in `but`.
     pub fn stop(
         &mut self,
         segment: &Segment,
         undisturbed: &Undisturbed,
-        aborted: &Essence,
+        ends: &[&Essence],
         but: &[&str],
     ) {
+        let ends: Vec<Essence> = ends.iter().map(|end| (*end).clone().without(but)).collect();
         for at in 0..undisturbed.operations {
             self.counts.operations += 1;
             self.counts.states += 1;
             let mut site = segment.site();
             site.arm(Some(Fault::Stop(at)));
             let at = format!("{}: stop at {at}", segment.name);
-            self.end(&mut site, &aborted.clone().without(but), but, &at);
+            self.end_of(&mut site, &at);
+            let essence = Essence::of(&site.machine()).without(but);
+            if !ends.contains(&essence) {
+                let differences = ends.iter().map(|end| end.differences(&essence));
+                let fewest = differences.min_by_key(Vec::len).unwrap_or_default();
+                self.say(
+                    &format!("same_end: {}", fewest.join("; ")),
+                    &at,
+                    Some(&site),
+                );
+            }
+            let reboots = site.machine().reboots() - segment.start.reboots();
+            if reboots > undisturbed.reboots {
+                self.say(
+                    &format!("reboots_exactly_once: {reboots}"),
+                    &at,
+                    Some(&site),
+                );
+            }
         }
     }
 
