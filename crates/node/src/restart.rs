@@ -93,12 +93,15 @@ pub fn restore_saved(ports: &Ports<'_>) -> PortResult<Restored> {
                 }
                 restored => restored?,
             }
-            if let Err(error) = ports.files.remove(&path) {
-                let error = engine::error_chain(&error);
-                tracing::warn!(
-                    error,
+            match ports.files.remove(&path) {
+                // Nothing has been decided from the restored object yet: restoring it once more is harmless now, and would
+                // not be at a later start.
+                Err(error) if error.kind() != ErrorKind::Permanent => return Err(error),
+                Err(error) => tracing::warn!(
+                    error = engine::error_chain(&error),
                     "the saved ImageBasedUpgrade was restored and cannot be removed"
-                );
+                ),
+                Ok(()) => {}
             }
             Ok(Restored::Restored)
         }

@@ -49,10 +49,15 @@ impl Essence {
         Self(all)
     }
 
-    /// The same without what lies at or below these directories.
-    pub fn without(mut self, directories: &[&str]) -> Self {
-        let below = |path: &str| directories.iter().any(|directory| path.contains(directory));
-        self.0.retain(|path, _| !below(path));
+    /// The same without the paths that end in one of these, or, of those that end in `/`, have it in them.
+    pub fn without(mut self, parts: &[&str]) -> Self {
+        self.0.retain(|path, _| {
+            let is_part = |part: &&str| match part.strip_suffix('/') {
+                Some(_) => path.contains(part),
+                None => path.ends_with(part),
+            };
+            !parts.iter().any(|part| is_part(part))
+        });
         self
     }
 

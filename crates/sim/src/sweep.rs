@@ -235,7 +235,7 @@ impl Sweep {
     }
 
     /// Lets the user ask for Idle at every operation, and the controller notice it before that operation's call goes on. The
-    /// end must be one of `ends`, but for the directories in `but`.
+    /// end must be one of `ends`, but for the paths that [`Essence::without`] takes.
     pub fn stop(
         &mut self,
         segment: &Segment,

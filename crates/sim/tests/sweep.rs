@@ -10,7 +10,7 @@ use sim::sweep::{Failure, Segment, Sweep, Undisturbed};
 use sim::{Entry, Essence, Guard, Loss, Machine, Moment, Request, Site};
 
 /// What an abort need not take back: images that were pulled meanwhile, and the directory that held the journals.
-const KEPT: [&str; 2] = ["/containers/storage", "/rhcos/var/lib/lca"];
+const KEPT: [&str; 2] = ["/containers/storage/", "/rhcos/var/lib/lca"];
 
 struct Walk {
     idle: Essence,
@@ -153,7 +153,7 @@ fn a_conflict_at_every_status_write_changes_nothing_in_the_end() {
 fn a_stop_at_every_operation_of_prep_leaves_what_was_there_before() {
     sweep("stop of prep", |sweep, walk, segment, undisturbed| {
         // What another seed left goes only once Prep has begun.
-        let but = [KEPT[0], KEPT[1], "/rhcos_4.17.4"];
+        let but = [KEPT[0], KEPT[1], "/rhcos_4.17.4", "/rhcos_4.17.4/"];
         match segment.name {
             "prep" => sweep.stop(segment, undisturbed, &[&walk.idle], &KEPT),
             "prep-over-leftovers" => sweep.stop(segment, undisturbed, &[&walk.idle], &but),
