@@ -56,7 +56,7 @@ impl Essence {
                 Some(_) => path.contains(part),
                 None => path.ends_with(part),
             };
-            !parts.iter().any(|part| is_part(part))
+            !parts.iter().any(is_part)
         });
         self
     }
