@@ -258,9 +258,19 @@ mod tests {
             ErrorKind::Permanent,
         );
         check(
-            "echo Error: unauthorized >&2; exit 125",
+            "echo Error: no space left on device >&2; exit 125",
+            false,
+            ErrorKind::Permanent,
+        );
+        check(
+            "echo Error: connection refused >&2; exit 125",
             false,
             ErrorKind::Transient,
+        );
+        check(
+            "echo Error: unauthorized >&2; exit 125",
+            false,
+            ErrorKind::Permanent,
         );
         check("sleep 1000", true, ErrorKind::Interrupted);
         let missing = HostImages {
