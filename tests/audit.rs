@@ -73,6 +73,8 @@ fn a_walk_asks_for_nothing_that_is_not_granted() -> Result<()> {
     let site = Site::install("audit")?;
     audit(&site, "rhcos")?;
     site.node.boot()?;
+    // Not only the API server: its Node too.
+    site.node.wait_api()?;
     site.wait_stage("Idle")?;
     site.go("Prep")?;
     audit(&site, "rhcos_4.17.4")?;

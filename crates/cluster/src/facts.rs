@@ -2,8 +2,8 @@
 
 use api::machine_config::MachineConfig;
 use api::seed_info::SeedClusterInfo;
-use node::PortResult;
 use node::ports::ClusterFacts;
+use node::{ErrorKind, PortError, PortResult};
 
 use crate::call::Call;
 use crate::cluster_version;
@@ -84,6 +84,11 @@ pub(crate) async fn only_node(connection: &Connection) -> PortResult<Node> {
     let count = list.items.len();
     match list.items.into_iter().next() {
         Some(node) if count == 1 => Ok(node),
+        // kubelet registers it a moment after the API server answers, and anew when the node's name changes.
+        None => Err(PortError::plain(
+            ErrorKind::Transient,
+            "expected exactly one node, got 0",
+        )),
         _ => Err(missing(format!("expected exactly one node, got {count}"))),
     }
 }
