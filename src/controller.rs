@@ -10,14 +10,14 @@ use api::ImageBasedUpgrade;
 use cluster::{Connection, Sighting};
 use engine::StopToken;
 use node::ports::{Cluster, Published};
-use node::{Agent, ErrorKind, PortError, PortResult, Restored};
+use node::{Agent, PortResult, Restored};
 use planner::{Plan, PlanName};
 
 use crate::background::{self, Background};
 use crate::cli::{ApiServer, PROGRAM};
+use crate::deletion;
 use crate::node_ports::NodePorts;
 use crate::telling::{Telling, lost_worker};
-use crate::{deletion, node_ports};
 
 /// Wait before asking again what failed in passing.
 const RETRY: Duration = Duration::from_secs(1);
@@ -41,20 +41,9 @@ pub(crate) fn run(api: &ApiServer) -> Result<()> {
     let background = Background::start()?;
     let (sender, nudges) = channel();
     listen_for_end(&background, sender.clone());
-    let (ports, connection) = loop {
-        match NodePorts::open(api, &background) {
-            Ok(opened) => break opened,
-            Err(error) if error.kind() == ErrorKind::Transient => {
-                tracing::info!(
-                    reason = engine::error_chain(&error),
-                    "waiting for the way to the API server"
-                );
-                if ended_within(&nudges, RETRY * 2) {
-                    return Ok(());
-                }
-            }
-            Err(error) => return Err(error).context("reaching the API server"),
-        }
+    let opened = NodePorts::open_patiently(api, &background, |wait| ended_within(&nudges, wait))?;
+    let Some((ports, connection)) = opened else {
+        return Ok(());
     };
     let agent = Agent::new(ports.ports(), PROGRAM);
     std::thread::scope(|scope| {
@@ -338,24 +327,4 @@ fn next(nudges: &Receiver<Nudge>, wait: Option<Duration>) -> Result<Option<Nudge
         };
     }
     Ok(Some(newest))
-}
-
-/// For `post-pivot`, which needs the same patience.
-pub(crate) fn open_patiently(
-    api: &ApiServer,
-    background: &Background,
-) -> Result<(NodePorts, Connection)> {
-    loop {
-        match node_ports::NodePorts::open(api, background) {
-            Ok(opened) => return Ok(opened),
-            Err(error) if error.kind() == ErrorKind::Transient => {
-                tracing::info!(
-                    reason = engine::error_chain(&error),
-                    "waiting for the way to the API server"
-                );
-                std::thread::sleep(RETRY * 2);
-            }
-            Err(error) => return Err(PortError::within(error, "reaching the API server").into()),
-        }
-    }
 }

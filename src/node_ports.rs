@@ -1,12 +1,17 @@
 //! The ports of the real node, put together.
 
+use std::time::Duration;
+
 use cluster::{Connection, LiveCluster};
 use host::{HostClock, HostFiles, HostImages, HostOstree, HostSeeds, HostUnits, Layout};
-use node::PortResult;
 use node::ports::Ports;
+use node::{ErrorKind, PortResult};
 
 use crate::background::Background;
 use crate::cli::ApiServer;
+
+/// Wait before looking again for a kubeconfig that is not there yet.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// Owns the real ports.
 pub(crate) struct NodePorts {
@@ -48,6 +53,31 @@ impl NodePorts {
             ),
         };
         Ok((ports, connection))
+    }
+
+    /// [`NodePorts::open`], tried again while it fails in passing. `given_up` waits for as long as it is told and says whether
+    /// nobody wants the ports any more: then there are none.
+    ///
+    /// # Errors
+    /// The kubeconfig is no good.
+    pub(crate) fn open_patiently(
+        api: &ApiServer,
+        background: &Background,
+        given_up: impl Fn(Duration) -> bool,
+    ) -> PortResult<Option<(Self, Connection)>> {
+        loop {
+            match Self::open(api, background) {
+                Ok(opened) => return Ok(Some(opened)),
+                Err(error) if error.kind() == ErrorKind::Transient => {
+                    let reason = engine::error_chain(&error);
+                    tracing::info!(reason, "waiting for the way to the API server");
+                }
+                Err(error) => return Err(error.within("reaching the API server")),
+            }
+            if given_up(RETRY) {
+                return Ok(None);
+            }
+        }
     }
 
     /// As the steps see them.

@@ -6,14 +6,20 @@ use node::{Agent, FirstBoot};
 
 use crate::background::Background;
 use crate::cli::{ApiServer, PROGRAM};
-use crate::controller::open_patiently;
+use crate::node_ports::NodePorts;
 use crate::telling::Telling;
 
 /// Gives the node its identity. Transient failures are retried here; a permanent one ends the process with status 1 and
 /// systemd starts it again.
 pub(crate) fn run(api: &ApiServer) -> Result<()> {
     let background = Background::start()?;
-    let (ports, _connection) = open_patiently(api, &background)?;
+    let opened = NodePorts::open_patiently(api, &background, |wait| {
+        std::thread::sleep(wait);
+        false
+    })?;
+    let Some((ports, _connection)) = opened else {
+        return Ok(());
+    };
     let agent = Agent::new(ports.ports(), PROGRAM);
     let mut telling = Telling::new(ports.cluster(), None, || {});
     match node::first_boot(&agent, &StopToken::new(), &mut telling)? {
