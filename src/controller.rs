@@ -79,9 +79,9 @@ fn end(agent: &Agent<'_>) {
             .and_then(|at| view.steps.get(at))
             .is_some_and(|step| step.name == "reboot")
     };
-    while agent.latest().running() {
+    while agent.latest().running() || agent.asks_cluster() {
         if reboots() || asked.elapsed() >= STOP_PATIENCE {
-            tracing::info!("ending in the middle of a run");
+            tracing::info!("ending in the middle of work");
             std::process::exit(0);
         }
         std::thread::sleep(Duration::from_millis(20));
@@ -236,6 +236,9 @@ impl<'scope> Passes<'scope, '_> {
             }
         };
         tracing::debug!(state = %pass.decision.state, act = ?pass.decision.act, "pass");
+        if pass.ask_cluster {
+            self.ask_cluster();
+        }
         if let Some(status) = &pass.publish {
             return match self.cluster.publish(live, status) {
                 Ok(Published::Stored(stored)) => {
@@ -259,6 +262,17 @@ impl<'scope> Passes<'scope, '_> {
             self.start(plan);
         }
         pass.look_again.map(Duration::from_secs)
+    }
+
+    /// Asks the cluster on a thread of its own: passes go on meanwhile.
+    fn ask_cluster(&self) {
+        let (agent, sender) = (self.agent, self.sender.clone());
+        self.scope.spawn(move || {
+            if catch_unwind(AssertUnwindSafe(|| agent.ask_cluster())).is_err() {
+                tracing::error!("asking the cluster panicked");
+            }
+            drop(sender.send(Nudge::Run));
+        });
     }
 
     /// Hands a plan to a worker of its own.

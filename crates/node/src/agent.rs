@@ -13,6 +13,7 @@ use engine::{
 };
 use planner::{Act, Decision, ErrorKind, Facts, Occasion, Plan, PlanName, State, Step, Why};
 
+use crate::cluster_view::ClusterView;
 use crate::latest::LatestRun;
 use crate::observe::observe;
 use crate::ports::Ports;
@@ -32,6 +33,7 @@ pub struct Agent<'a> {
     first: OnceLock<u32>,
     /// What the latest pass saw: journals say what their plan was made from.
     seen: Mutex<serde_json::Value>,
+    cluster: ClusterView,
 }
 
 /// What a pass asks of its caller, in this order.
@@ -43,6 +45,8 @@ pub struct Pass {
     pub publish: Option<ImageBasedUpgradeStatus>,
     /// The plan to carry out.
     pub run: Option<Plan>,
+    /// [`Agent::ask_cluster`] is to be called, and a pass made behind it.
+    pub ask_cluster: bool,
     /// Seconds until the next pass, if nothing happens before.
     pub look_again: Option<u64>,
 }
@@ -57,6 +61,7 @@ impl<'a> Agent<'a> {
             runs: AtomicU32::new(0),
             first: OnceLock::new(),
             seen: Mutex::default(),
+            cluster: ClusterView::default(),
         }
     }
 
@@ -77,8 +82,13 @@ impl<'a> Agent<'a> {
     pub fn pass(&self, ibu: &ImageBasedUpgrade) -> PortResult<Pass> {
         let status = ibu.status.clone().unwrap_or_default();
         let parsed = planner::parse(&status.conditions);
-        let run = self.latest.fact(self.ports.clock.uptime());
-        let facts = observe(&self.ports, ibu, parsed.state, run, self.run_id())?;
+        let uptime = self.ports.clock.uptime();
+        let run = self.latest.fact(uptime);
+        if parsed.state != State::PrepInProgress {
+            self.cluster.forget();
+        }
+        let cluster = self.cluster.knowledge(uptime);
+        let facts = observe(&self.ports, ibu, parsed.state, run, self.run_id(), cluster)?;
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = summary(&facts);
         let decision = planner::decide(&ibu.spec, &status.conditions, parsed, &facts);
         let requested = ibu.spec.stage().ok().flatten().unwrap_or(Stage::Idle);
@@ -90,12 +100,14 @@ impl<'a> Agent<'a> {
         if decision.act == Act::Wait(Why::OtherWork) {
             self.latest.stop();
         }
+        let ask_cluster = decision.act == Act::Wait(Why::Cluster) && self.cluster.begin(uptime);
         let look_again = decision.look_again;
         if ibu.status.as_ref() != Some(&projected) {
             return Ok(Pass {
                 decision,
                 publish: Some(projected),
                 run: None,
+                ask_cluster,
                 look_again,
             });
         }
@@ -103,17 +115,31 @@ impl<'a> Agent<'a> {
             Act::Run(plan) => Some(plan.clone()),
             _ => None,
         };
-        if run.is_some() && facts.cleanup_now {
-            self.ports
-                .cluster
-                .annotate(annotation::MANUAL_CLEANUP_DONE, None)?;
+        if run.is_some() {
+            self.cluster.forget();
+            if facts.cleanup_now {
+                self.ports
+                    .cluster
+                    .annotate(annotation::MANUAL_CLEANUP_DONE, None)?;
+            }
         }
         Ok(Pass {
             decision,
             publish: None,
             run,
+            ask_cluster,
             look_again,
         })
+    }
+
+    /// Asks the cluster what the next pass has to know of it; takes as long as the API server does.
+    pub fn ask_cluster(&self) {
+        self.cluster.ask(&self.ports);
+    }
+
+    /// Whether an answer of the cluster is being waited for.
+    pub fn asks_cluster(&self) -> bool {
+        self.cluster.is_asking()
     }
 
     /// The status of a decision is stored: a new position has no use for the run that led to it. Not earlier, because a

@@ -3,6 +3,7 @@
 //! Nothing here touches a real host; `host` and `cluster` do, and `sim` pretends to.
 
 mod agent;
+mod cluster_view;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod error;

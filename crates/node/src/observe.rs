@@ -28,6 +28,7 @@ pub fn observe(
     state: State,
     run: RunFact,
     run_id: String,
+    cluster: ClusterKnowledge,
 ) -> PortResult<Facts> {
     let deployments = ports.ostree.deployments();
     let booted = booted(&deployments);
@@ -56,7 +57,6 @@ pub fn observe(
         side,
     )?;
     let in_prep = state == State::PrepInProgress;
-    let asks_cluster = in_prep && !matches!(run, RunFact::Running { .. });
     let returned = state == State::UpgradeInProgress
         && side == Side::Origin
         && target
@@ -85,11 +85,7 @@ pub fn observe(
         leftovers: !removable.is_empty() || leftovers(ports)?,
         removable,
         target,
-        cluster: if asks_cluster {
-            cluster(ports)
-        } else {
-            ClusterKnowledge::NotAsked
-        },
+        cluster,
         run,
         post_pivot: if state == State::UpgradeInProgress && side == Side::Target {
             post_pivot(ports)
@@ -242,16 +238,6 @@ fn leftovers(ports: &Ports<'_>) -> PortResult<bool> {
 pub(crate) fn has_logs(ports: &Ports<'_>, stateroot: &StaterootName) -> PortResult<bool> {
     let log = NodePath::in_stateroot(stateroot, "/var/log");
     Ok(!ports.files.list(&log)?.is_empty())
-}
-
-fn cluster(ports: &Ports<'_>) -> ClusterKnowledge {
-    match ports.cluster.facts() {
-        Ok(facts) => ClusterKnowledge::Known(facts),
-        Err(error) => ClusterKnowledge::Unknown {
-            kind: error.kind(),
-            error: engine::error_chain(&error),
-        },
-    }
 }
 
 /// What the unit of the first boot and its journal say.

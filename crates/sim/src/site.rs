@@ -258,6 +258,9 @@ impl Site {
                 node.pause(1000);
                 continue;
             };
+            if pass.ask_cluster {
+                agent.ask_cluster();
+            }
             if let Some(status) = pass.publish {
                 match node.publish(&ibu, &status) {
                     Ok(Published::Stored(_)) => {
@@ -278,6 +281,8 @@ impl Site {
                 begin(node, None);
                 story.push(format!("ran {}: {outcome:?}", plan.name.as_str()));
                 plans.push(plan);
+            } else if pass.ask_cluster {
+                continue;
             } else if let Some(seconds) = pass.look_again {
                 node.pause(seconds * 1000);
             } else if let Some(request) = requests.pop_front() {
