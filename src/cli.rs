@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::{controller, post_pivot, seed_create, status, watch};
 
@@ -151,19 +153,25 @@ pub(crate) fn print(text: &str) -> Result<()> {
 }
 
 fn start_logging(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("LCA_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("info,kube_client=error"));
-    let logs = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    // A connection that fails is told by whoever asked; kube's own words about it would say it twice.
+    let usual = || {
+        Targets::new()
+            .with_default(LevelFilter::INFO)
+            .with_target("kube_client", LevelFilter::ERROR)
+    };
+    let asked = std::env::var("LCA_LOG");
+    let filter: Option<Targets> = asked.ok().and_then(|asked| asked.parse().ok());
+    let filtered = tracing_subscriber::registry().with(filter.unwrap_or_else(usual));
+    let logs = tracing_subscriber::fmt::layer()
         .with_target(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr);
     match format {
-        LogFormat::Json => logs.json().init(),
+        LogFormat::Json => filtered.with(logs.json()).init(),
         // journald puts the time on every line itself.
         LogFormat::Text if std::env::var_os("JOURNAL_STREAM").is_some() => {
-            logs.without_time().init()
+            filtered.with(logs.without_time()).init()
         }
-        LogFormat::Text => logs.init(),
+        LogFormat::Text => filtered.with(logs).init(),
     }
 }

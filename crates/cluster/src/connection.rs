@@ -117,18 +117,41 @@ impl Access {
 
 async fn kubeconfig(path: &Path) -> PortResult<Config> {
     let context = || format!("reading kubeconfig {}", path.display());
-    // kubelet or the installer may still be about to write it.
-    if !path.exists() {
-        return Err(PortError::plain(
+    let text = std::fs::read(path).map_err(|error| match error.kind() {
+        // kubelet or the installer may still be about to write it.
+        std::io::ErrorKind::NotFound => PortError::plain(
             ErrorKind::Transient,
             format!("kubeconfig {} does not exist", path.display()),
-        ));
-    }
-    let parsed = Kubeconfig::read_from(path)
+        ),
+        _ => PortError::new(ErrorKind::Permanent, context(), error),
+    })?;
+    let parsed = parse_kubeconfig(&text, path.parent().unwrap_or(Path::new("/")))
         .map_err(|error| PortError::new(ErrorKind::Permanent, context(), error))?;
     Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default())
         .await
         .map_err(|error| PortError::new(ErrorKind::Permanent, context(), error))
+}
+
+/// Parses a kubeconfig; the files that it names lie relative to its own directory. kube's own way would bring a second YAML
+/// parser into the binary, which is as large as the rest of what it does here.
+fn parse_kubeconfig(text: &[u8], directory: &Path) -> Result<Kubeconfig, serde_yaml_ng::Error> {
+    let mut parsed: Kubeconfig = serde_yaml_ng::from_slice(text)?;
+    let clusters = parsed.clusters.iter_mut();
+    let authorities = clusters
+        .flat_map(|named| &mut named.cluster)
+        .map(|cluster| &mut cluster.certificate_authority);
+    let users = parsed.auth_infos.iter_mut();
+    let credentials = users.flat_map(|named| &mut named.auth_info).flat_map(|user| {
+        [
+            &mut user.client_certificate,
+            &mut user.client_key,
+            &mut user.token_file,
+        ]
+    });
+    for file in authorities.chain(credentials).flatten() {
+        *file = directory.join(&*file).display().to_string();
+    }
+    Ok(parsed)
 }
 
 fn service_account(directory: &Path, host: &str, port: u16) -> PortResult<Config> {

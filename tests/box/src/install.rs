@@ -26,6 +26,7 @@ Description=Lifecycle Agent
 After=dbus.service network.target
 
 [Service]
+Environment=MALLOC_ARENA_MAX=2
 Environment=KUBECONFIG=/etc/kubernetes/static-pod-resources/kube-apiserver-certs/secrets/node-kubeconfigs/lb-ext.kubeconfig
 ExecStart=/usr/local/bin/lifecycle-agent controller
 Restart=always
