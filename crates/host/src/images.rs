@@ -1,22 +1,31 @@
 //! The images port, through podman.
 
-use std::collections::BTreeSet;
+mod layers;
+mod listing;
+mod runtime;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::DirBuilder;
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use node::ports::{Images, PullSecret};
+use node::ports::{HeldImages, Images, Layer, PullSecret, StoredImage};
 use node::{ErrorKind, PortError, PortResult};
-use serde::Deserialize;
 use tempfile::NamedTempFile;
 
+use self::layers::LayerStore;
+use self::listing::Listed;
+use self::runtime::Runtime;
 use crate::command::{Command, CommandError};
 use crate::failure::Attempt;
 
 /// The podman of the node.
 const PODMAN: &str = "/usr/bin/podman";
+
+/// Where podman keeps images by default (containers-storage.conf(5)).
+const STORAGE: &str = "/var/lib/containers/storage";
 
 /// Where credentials lie while podman reads them: memory, and only root may look.
 const SECRETS: &str = "/run/lifecycle-agent/secrets";
@@ -27,11 +36,18 @@ const LIST_DEADLINE: Duration = Duration::from_secs(120);
 /// How long one image may take: a big layer over a thin line.
 const PULL_DEADLINE: Duration = Duration::from_secs(3600);
 
+/// How long removing a few images may take: millions of files.
+const REMOVE_DEADLINE: Duration = Duration::from_secs(600);
+
 /// The node's container storage.
 #[derive(Clone, Debug)]
 pub struct HostImages {
     podman: PathBuf,
+    /// Options that lead podman to another storage than its own.
+    elsewhere: Vec<String>,
     secrets: PathBuf,
+    layers: LayerStore,
+    runtime: Runtime,
 }
 
 impl HostImages {
@@ -39,7 +55,26 @@ impl HostImages {
     pub fn new() -> Self {
         Self {
             podman: PODMAN.into(),
+            elsewhere: Vec::new(),
             secrets: SECRETS.into(),
+            layers: LayerStore::new(Path::new(STORAGE)),
+            runtime: Runtime::of_node(),
+        }
+    }
+
+    /// A storage of its own below `directory`, which no container runtime shares: for measuring.
+    pub fn below(directory: &Path) -> Self {
+        let root = directory.join("root");
+        let option = |name: &str, path: &Path| format!("--{name}={}", path.display());
+        Self {
+            elsewhere: vec![
+                option("root", &root),
+                option("runroot", &directory.join("run")),
+            ],
+            secrets: directory.join("secrets"),
+            layers: LayerStore::new(&root),
+            runtime: Runtime::none(),
+            ..Self::new()
         }
     }
 
@@ -48,7 +83,7 @@ impl HostImages {
     /// # Errors
     /// As [`Images::present`].
     pub fn references(&self) -> PortResult<BTreeSet<String>> {
-        self.list().map(pull_names)
+        self.list().map(listing::pull_names)
     }
 
     fn list(&self) -> PortResult<Vec<Listed>> {
@@ -59,12 +94,15 @@ impl HostImages {
         let json = command
             .run()
             .map_err(|error| PortError::new(kind(&error), attempted, error))?;
-        parse_listing(&json).map_err(|error| PortError::new(ErrorKind::Permanent, attempted, error))
+        listing::parse(&json)
+            .map_err(|error| PortError::new(ErrorKind::Permanent, attempted, error))
     }
 
     fn podman(&self, deadline: Duration) -> Command {
         // Errors only: its warnings would push the error out of the kept end of its output.
-        Command::new(&self.podman, deadline).args(["--log-level", "error"])
+        Command::new(&self.podman, deadline)
+            .args(["--log-level", "error"])
+            .args(&self.elsewhere)
     }
 }
 
@@ -72,47 +110,6 @@ impl Default for HostImages {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// An image in the output of `podman images --format json`.
-#[derive(Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-#[derive(Default)]
-struct Listed {
-    names: Option<Vec<String>>,
-    repo_tags: Option<Vec<String>>,
-    repo_digests: Option<Vec<String>>,
-}
-
-fn parse_listing(json: &[u8]) -> Result<Vec<Listed>, serde_json::Error> {
-    // An empty storage is an empty list, or null in some versions.
-    let images: Option<Vec<Listed>> = serde_json::from_slice(json)?;
-    Ok(images.unwrap_or_default())
-}
-
-/// Every name of every image.
-fn all_names(images: Vec<Listed>) -> BTreeSet<String> {
-    let names = |image: Listed| [image.names, image.repo_tags, image.repo_digests];
-    images
-        .into_iter()
-        .flat_map(names)
-        .flatten()
-        .flatten()
-        .collect()
-}
-
-/// One reference by which each image can be pulled: its tags, or where it has none its digests (contract S 1.3.1).
-fn pull_names(images: Vec<Listed>) -> BTreeSet<String> {
-    let names = |image: Listed| {
-        let tags = image.names.into_iter().chain(image.repo_tags).flatten();
-        let tags: Vec<String> = tags.filter(|name| !name.contains('@')).collect();
-        if tags.is_empty() {
-            image.repo_digests.unwrap_or_default()
-        } else {
-            tags
-        }
-    };
-    images.into_iter().flat_map(names).collect()
 }
 
 /// Puts credentials where podman can read them; they are gone when the result is dropped.
@@ -143,7 +140,20 @@ fn says_final(stderr: &str) -> bool {
 
 impl Images for HostImages {
     fn present(&self) -> PortResult<BTreeSet<String>> {
-        self.list().map(all_names)
+        self.list().map(listing::all_names)
+    }
+
+    fn layers(
+        &self,
+        images: &[String],
+        secret: &PullSecret,
+        stop: &dyn Fn() -> bool,
+    ) -> BTreeMap<String, Vec<Layer>> {
+        layers::look_up(images, secret, stop)
+    }
+
+    fn present_layers(&self) -> BTreeSet<String> {
+        self.layers.whole()
     }
 
     fn pull(&self, image: &str, secret: &PullSecret, stop: &dyn Fn() -> bool) -> PortResult<()> {
@@ -159,6 +169,59 @@ impl Images for HostImages {
             .map(drop)
             .map_err(|error| PortError::new(kind(&error), format!("pulling image {image}"), error))
     }
+
+    fn stored(&self) -> PortResult<Vec<StoredImage>> {
+        self.list().map(listing::stored)
+    }
+
+    fn held(&self) -> PortResult<HeldImages> {
+        let attempted = "listing podman's containers";
+        let command = self
+            .podman(LIST_DEADLINE)
+            .args(["ps", "-a", "--format", "json"]);
+        let json = command
+            .run()
+            .map_err(|error| PortError::new(ErrorKind::Transient, attempted, error))?;
+        let used = runtime::parse_podman_containers(&json)
+            .map_err(|error| PortError::new(ErrorKind::Transient, attempted, error))?;
+        let mut held = self.runtime.held()?;
+        held.used.extend(used);
+        Ok(held)
+    }
+
+    fn usage(&self) -> PortResult<u8> {
+        let path = api::path::CONTAINERS;
+        let found = rustix::fs::statvfs(path)
+            .attempt(|| format!("asking how full the filesystem of {path} is"))?;
+        Ok(percent(found.f_blocks, found.f_bavail))
+    }
+
+    fn remove(&self, images: &[StoredImage]) -> PortResult<()> {
+        let names = images
+            .iter()
+            .flat_map(|image| image.names.iter().chain([&image.id]));
+        let command = self.podman(REMOVE_DEADLINE).args(["rmi", "--"]).args(names);
+        match command.run() {
+            Ok(_) => Ok(()),
+            // The last name takes the image with it, so its id is not known any more; and what is in use by now stays.
+            Err(error @ CommandError::Failed { .. }) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::debug!(error, "not every name could be removed");
+                Ok(())
+            }
+            Err(error) => {
+                let attempted = "removing images from container storage";
+                Err(PortError::new(ErrorKind::Transient, attempted, error))
+            }
+        }
+    }
+}
+
+/// `(blocks - available) * 100 / blocks`, as the Go original counts it (contract 3.9).
+fn percent(blocks: u64, available: u64) -> u8 {
+    let used = u128::from(blocks.saturating_sub(available)) * 100;
+    let percent = used.checked_div(u128::from(blocks)).unwrap_or_default();
+    u8::try_from(percent).unwrap_or(u8::MAX)
 }
 
 fn kind(error: &CommandError) -> ErrorKind {
@@ -179,29 +242,6 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn every_name_is_listed() {
-        let check = |json: &str, names: &[&str]| {
-            let found = all_names(parse_listing(json.as_bytes()).unwrap());
-            assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), names);
-        };
-        check("[]", &[]);
-        check("null", &[]);
-        check(
-            r#"[{"Id":"1","RepoTags":null,"RepoDigests":["r/a@sha256:1"],"Names":["r/a:1"]},
-                {"Id":"2","Dangling":true},
-                {"Id":"3","RepoTags":["r/b:2"],"RepoDigests":["r/b@sha256:2","r/b@sha256:3"]}]"#,
-            &[
-                "r/a:1",
-                "r/a@sha256:1",
-                "r/b:2",
-                "r/b@sha256:2",
-                "r/b@sha256:3",
-            ],
-        );
-        assert!(parse_listing(b"{}").is_err());
-    }
-
     /// A podman that does what the script says.
     fn images(dir: &Path, script: &str) -> HostImages {
         let podman = dir.join("podman");
@@ -210,6 +250,7 @@ mod tests {
         HostImages {
             podman,
             secrets: dir.join("secrets"),
+            ..HostImages::new()
         }
     }
 
@@ -278,5 +319,25 @@ mod tests {
             ..HostImages::new()
         };
         assert_eq!(missing.present().unwrap_err().kind(), ErrorKind::Permanent);
+    }
+
+    #[test]
+    fn usage_is_counted_as_the_contract_has_it() {
+        let check = |blocks, available, expect| {
+            assert_eq!(
+                percent(blocks, available),
+                expect,
+                "{available} of {blocks}"
+            );
+        };
+        check(100, 50, 50);
+        check(1000, 495, 50);
+        check(1000, 490, 51);
+        check(1000, 0, 100);
+        check(1000, 1000, 0);
+        check(u64::MAX, 1, 99);
+        // Nonsense harms nobody.
+        check(0, 0, 0);
+        check(10, 20, 0);
     }
 }

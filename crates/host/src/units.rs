@@ -196,6 +196,10 @@ impl Units for HostUnits {
         self.finish_job("restarting", "RestartUnit", unit)
     }
 
+    fn reload(&self, unit: &str) -> PortResult<()> {
+        self.finish_job("reloading", "ReloadUnit", unit)
+    }
+
     fn stop(&self, unit: &str) -> PortResult<()> {
         if self.state(unit)? == UnitState::Absent {
             return Ok(());

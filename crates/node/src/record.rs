@@ -24,16 +24,19 @@ pub enum Record {
     SeedContent,
     /// The finished target: [`planner::TargetRecord`].
     Target,
+    /// How far precaching is: [`planner::PrecacheTally`].
+    Precache,
     /// Ids of the pivot that led here: [`api::HandoverStamp`].
     Handover,
 }
 
 impl Record {
     /// Every record.
-    pub const ALL: [Record; 4] = [
+    pub const ALL: [Record; 5] = [
         Record::SeedPin,
         Record::SeedContent,
         Record::Target,
+        Record::Precache,
         Record::Handover,
     ];
 
@@ -43,6 +46,7 @@ impl Record {
             Record::SeedPin => "/var/lib/lca/workspace/seed-pin.json",
             Record::SeedContent => "/var/lib/lca/workspace/seed-content.json",
             Record::Target => "/var/lib/lca/workspace/target.json",
+            Record::Precache => "/var/lib/lca/workspace/precache.json",
             Record::Handover => "/var/lib/lca/handover.json",
         })
     }

@@ -46,6 +46,8 @@ pub enum Act {
 pub struct Said {
     /// Text of the condition that speaks for the position.
     pub message: String,
+    /// Text of the condition of finished work, where it has more to say than that it is finished.
+    pub work: Option<String>,
     /// The phase under way, for the history.
     pub phase: Option<Phase>,
     /// The refused request.

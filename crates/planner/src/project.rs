@@ -138,6 +138,7 @@ fn write(list: &mut Vec<Condition>, decision: &Decision, occasion: Occasion) {
     clear_overlays(list, decision, occasion);
     let say = decision.said.message.as_str();
     let busy_idle = Wanted(Type::Idle, False, InProgress, message::IN_PROGRESS);
+    let worked = worked(list, decision);
     let wanted: Vec<Wanted<'_>> = match decision.state {
         State::Uninitialized | State::Contradictory => vec![],
         State::Idle => vec![Wanted(Type::Idle, True, Reason::Idle, message::IDLE)],
@@ -152,12 +153,7 @@ fn write(list: &mut Vec<Condition>, decision: &Decision, occasion: Occasion) {
         ],
         State::PrepCompleted => vec![
             busy_idle,
-            Wanted(
-                Type::PrepInProgress,
-                False,
-                Completed,
-                message::PREP_COMPLETED,
-            ),
+            Wanted(Type::PrepInProgress, False, Completed, &worked),
             Wanted(Type::PrepCompleted, True, Completed, say),
         ],
         State::UpgradeInProgress => vec![
@@ -243,6 +239,16 @@ fn write(list: &mut Vec<Condition>, decision: &Decision, occasion: Occasion) {
         set(list, type_, status, reason, message, occasion);
     }
     tell_refusal(list, decision, occasion);
+}
+
+/// Text of `PrepInProgress` behind Prep: what was done, once it is said, for as long as the position lasts.
+fn worked(list: &[Condition], decision: &Decision) -> String {
+    let said = decision.said.work.clone();
+    let before = find(list, ConditionType::PrepInProgress)
+        .filter(|found| found.known_reason() == Some(Reason::Completed))
+        .map(|found| found.message.clone());
+    said.or(before)
+        .unwrap_or_else(|| message::PREP_COMPLETED.to_owned())
 }
 
 /// Sets one condition as the contract's 2.4 has it: a condition whose status changes, and `Idle` always when anything of it

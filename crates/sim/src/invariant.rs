@@ -93,9 +93,15 @@ impl Guard {
         };
         let root = format!("{}/", stateroot_directory(&self.origin.stateroot));
         let booted = machine.boot.booted == self.origin;
+        let pins = format!(
+            "deploy/{}.{}{}",
+            self.origin.checksum,
+            self.origin.serial,
+            path::PINNED_IMAGES
+        );
         let free = |rel: &str| {
             if booted {
-                OWN.iter().any(|own| rel.starts_with(own))
+                rel == pins || OWN.iter().any(|own| rel.starts_with(own))
             } else {
                 EXCHANGE.contains(&rel)
             }

@@ -44,6 +44,14 @@ fn commit(version: &str) -> Commit {
     }
 }
 
+/// An image that a container of the running release is made of; the seed wants it too.
+pub(crate) const RUNNING: &str = IMAGES[0];
+/// An image that a Pod names; the seed wants it too.
+pub(crate) const NAMED: &str = IMAGES[1];
+/// An image that nobody needs.
+pub(crate) const STALE: &str =
+    "quay.io/release@sha256:4444444444444444444444444444444444444444444444444444444444444444";
+
 /// Images that the seed wants to be present; all but the last are.
 const IMAGES: [&str; 3] = [
     "quay.io/release@sha256:1111111111111111111111111111111111111111111111111111111111111111",
@@ -66,6 +74,8 @@ fn seed(reference: &str) -> Option<SeedImage> {
             digest: manifest.clone(),
             format_version: Some(seed_format::VERSION.to_owned()),
             cluster_info: serde_json::to_string(&info).ok(),
+            node_facts: None,
+            architecture: Some("amd64".to_owned()),
             layers: layers.to_vec(),
         },
         content: SeedContent {
@@ -73,6 +83,7 @@ fn seed(reference: &str) -> Option<SeedImage> {
             info,
             commit: hex(TARGET),
             kernel_arguments: vec!["systemd.unified_cgroup_hierarchy=1".to_owned()],
+            files: Vec::new(),
             origin: "[origin]\nrefspec=seed\n".to_owned(),
             images: IMAGES.map(str::to_owned).to_vec(),
         },
@@ -130,7 +141,7 @@ pub fn machine() -> Machine {
         let path = format!("/sysroot/ostree/deploy/rhcos/var/{path}");
         disk.write(&path, 0o600, text.as_bytes());
     }
-    for image in &IMAGES[..2] {
+    for image in [RUNNING, NAMED, STALE] {
         disk.write(&stored(image), 0o600, image.as_bytes());
     }
     let registry = [SEED, OTHER_SEED].into_iter();

@@ -41,6 +41,10 @@ pub trait Units: Send + Sync {
     /// Restarts a unit and waits until the job is done.
     fn restart(&self, unit: &str) -> PortResult<()>;
 
+    /// Asks a running unit to read its configuration again and waits until it has been told. `Permanent` where the unit
+    /// does not run or knows no such request.
+    fn reload(&self, unit: &str) -> PortResult<()>;
+
     /// Stops a unit and waits until it is down.
     fn stop(&self, unit: &str) -> PortResult<()>;
 

@@ -1,28 +1,55 @@
-//! Container storage.
+//! Container storage, and what a container runtime and podman say of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use node::ports::{Images, PullSecret};
+use node::ports::{HeldImages, Images, Layer, PullSecret, StoredImage};
 use node::{PortError, PortResult};
 
-use crate::machine::CONTAINERS;
+use crate::machine::{CONTAINERS, Machine};
 use crate::node::Node;
+use crate::template::{RUNNING, STALE};
+
+/// How much of the disk an image takes, per cent.
+const EACH: u8 = 25;
 
 pub(crate) fn stored(image: &str) -> String {
     format!("{CONTAINERS}/storage/{}", image.replace('/', "_"))
 }
 
+/// The names of the images in the storage; each has one.
+fn names(machine: &Machine) -> BTreeSet<String> {
+    let storage = format!("{CONTAINERS}/storage");
+    let below = machine.cache.below(&storage);
+    below
+        .filter_map(|(path, _)| machine.cache.text(path).map(str::to_owned))
+        .collect()
+}
+
 impl Images for Node {
     fn present(&self) -> PortResult<BTreeSet<String>> {
         self.operation("present", &"")?;
-        Ok(self.see(|machine| {
-            let storage = format!("{CONTAINERS}/storage");
-            machine
-                .cache
-                .below(&storage)
-                .filter_map(|(path, _)| machine.cache.text(path).map(str::to_owned))
-                .collect()
-        }))
+        Ok(self.see(names))
+    }
+
+    /// Advice that does not fail is no operation: when it is asked for is a matter of time.
+    fn layers(
+        &self,
+        images: &[String],
+        _secret: &PullSecret,
+        _stop: &dyn Fn() -> bool,
+    ) -> BTreeMap<String, Vec<Layer>> {
+        let layer = |name: &str| Layer {
+            digest: format!("layer of {name}"),
+            size: 1 << 20,
+        };
+        let layers = |image: &String| (image.clone(), vec![layer("all"), layer(image)]);
+        images.iter().map(layers).collect()
+    }
+
+    fn present_layers(&self) -> BTreeSet<String> {
+        let images = self.see(names);
+        let layers = images.iter().map(|image| format!("layer of {image}"));
+        layers.chain(["layer of all".to_owned()]).collect()
     }
 
     fn pull(&self, image: &str, _secret: &PullSecret, stop: &dyn Fn() -> bool) -> PortResult<()> {
@@ -35,5 +62,39 @@ impl Images for Node {
             machine.cache.write(&stored(image), 0o600, image.as_bytes());
         })?;
         self.operation("pulled", &image)
+    }
+
+    fn stored(&self) -> PortResult<Vec<StoredImage>> {
+        self.operation("stored", &"")?;
+        let image = |name: String| StoredImage {
+            id: name.rsplit(':').next().unwrap_or_default().to_owned(),
+            created: if name == STALE { 1 } else { 2 },
+            names: vec![name],
+            dangling: false,
+        };
+        Ok(self.see(names).into_iter().map(image).collect())
+    }
+
+    fn held(&self) -> PortResult<HeldImages> {
+        self.operation("held", &"")?;
+        Ok(HeldImages {
+            used: BTreeSet::from([RUNNING.to_owned()]),
+            pinned: BTreeSet::new(),
+        })
+    }
+
+    fn usage(&self) -> PortResult<u8> {
+        self.operation("usage", &"")?;
+        let count = u8::try_from(self.see(names).len()).unwrap_or(u8::MAX);
+        Ok(count.saturating_mul(EACH).min(100))
+    }
+
+    fn remove(&self, images: &[StoredImage]) -> PortResult<()> {
+        self.operation("remove images", &"")?;
+        for name in images.iter().flat_map(|image| &image.names) {
+            self.effect(|machine| machine.cache.remove(&stored(name)))?;
+            self.operation("removed image", name)?;
+        }
+        Ok(())
     }
 }

@@ -56,6 +56,11 @@ impl Units for Node {
         self.start(unit)
     }
 
+    fn reload(&self, unit: &str) -> PortResult<()> {
+        // What a unit knows is not simulated.
+        self.operation("reload", &unit)
+    }
+
     fn stop(&self, unit: &str) -> PortResult<()> {
         self.operation("stop", &unit)?;
         self.effect(|machine| machine.boot.active.remove(unit))?;
