@@ -19,6 +19,7 @@ mod event;
 mod frame;
 mod journal;
 mod legality;
+mod pace;
 mod replay;
 mod run;
 mod run_id;
@@ -35,6 +36,7 @@ pub use entry::{Conclusion, ERROR_TEXT_LIMIT, Entry, FORMAT, HEADER_LIMIT, Heade
 pub use event::{Event, EventSink, StepRef};
 pub use journal::{Journal, discard};
 pub use legality::{Illegal, JournalState};
+pub use pace::Pace;
 pub use replay::{JOURNAL_LIMIT, JournalError};
 pub use run::{Outcome, run};
 pub use run_id::{RunId, RunIdError};

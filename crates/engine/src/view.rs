@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use crate::journal::closed_event;
 use crate::replay::{Replay, replay};
-use crate::{Conclusion, Entry, Event, Header, JournalError, Presence, Progress, RunId, StepRef};
+use crate::{
+    Conclusion, Entry, Event, Header, JournalError, Pace, Presence, Progress, RunId, StepRef,
+};
 
 /// A run as readers show it. Begin with [`RunView::from_journal`], [`crate::Journal::view`] or
 /// [`RunView::default`] and fold events with [`RunView::apply`]; the result is the same.
@@ -26,6 +28,10 @@ pub struct RunView {
     pub current: Option<usize>,
     /// How far the current step is, where it told.
     pub progress: Option<Progress>,
+    /// How fast the current step gets on. Known to folds by [`RunView::apply_at`] only, and never
+    /// written down.
+    #[serde(skip)]
+    pub pace: Pace,
     /// The last failure, until the step that failed is done.
     pub last_error: Option<FailureView>,
     /// How the last execution or the run ended; `None` while it goes on or after a crash.
@@ -194,6 +200,18 @@ impl RunView {
         }
     }
 
+    /// Folds one event in and keeps the pace. `second` is of a clock that does not go back.
+    pub fn apply_at(&mut self, event: &Event, second: u64) {
+        let before = self.progress.as_ref().map(|progress| progress.unit);
+        self.apply(event);
+        if let (Event::StepProgress { .. }, Some(progress)) = (event, &self.progress) {
+            if before.is_some_and(|unit| unit != progress.unit) {
+                self.pace = Pace::default();
+            }
+            self.pace.observe(progress.done, second);
+        }
+    }
+
     /// Folds one event in. Events of another run begin its view anew.
     pub fn apply(&mut self, event: &Event) {
         match event {
@@ -236,6 +254,7 @@ impl RunView {
                 }
                 self.current = Some(step.index);
                 self.progress = None;
+                self.pace = Pace::default();
                 self.last_at = *at;
             }
             Event::StepProgress { step, progress } => {
@@ -325,11 +344,13 @@ impl RunView {
         }
         self.current = None;
         self.progress = None;
+        self.pace = Pace::default();
     }
 
     fn leave_step(&mut self, at: u64) {
         self.current = None;
         self.progress = None;
+        self.pace = Pace::default();
         self.last_at = at;
     }
 

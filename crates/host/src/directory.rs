@@ -163,14 +163,12 @@ impl Place {
         Ok(fs::fsync(&self.dir)?)
     }
 
-    /// An unnamed file in this directory: gone with its descriptor unless it is linked. `fill` writes it; its content
-    /// is durable afterwards.
+    /// An unnamed file in this directory: gone with its descriptor unless it is linked. `fill` writes it.
     fn unnamed(&self, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<File> {
         let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
         let fd = fs::openat(&self.dir, c".", flags, Mode::from_raw_mode(0o600))?;
         let mut file = File::from(fd);
         fill(&mut file)?;
-        file.sync_all()?;
         Ok(file)
     }
 
@@ -189,6 +187,7 @@ impl Place {
             return Ok(false);
         }
         let file = self.unnamed(fill)?;
+        file.sync_all()?;
         let created = match self.link(&file, self.name.as_bytes()) {
             Ok(()) => true,
             Err(Errno::EXIST) => false,
@@ -201,18 +200,33 @@ impl Place {
     /// Puts a file here, in one step instead of what was here before. A process that is killed in the middle leaves
     /// nothing but, in a window of two calls, one temporary name, which the next replacement of this file takes over.
     pub(crate) fn replace(&self, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+        let file = self.unnamed(fill)?;
+        file.sync_all()?;
+        self.put(&file)?;
+        self.settle()
+    }
+
+    /// As [`Place::replace`], but not durable: a power cut may leave the old file, the new one, or an empty one.
+    pub(crate) fn replace_loosely(
+        &self,
+        fill: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.put(&self.unnamed(fill)?)
+    }
+
+    /// Gives an unnamed file this name, whatever has it now.
+    fn put(&self, file: &File) -> io::Result<()> {
         // One thread of this process at a time: the temporary name is the same for all. It is met when an earlier
         // process left it, or when another one replaces the same file right now.
         static ONE: Mutex<()> = Mutex::new(());
-        let file = self.unnamed(fill)?;
         let hash = short_hash(self.name.as_bytes());
         let temporary = format!("{TEMPORARY}{hash:016x}").into_bytes();
-        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            match self.link(&file, &temporary) {
+            match self.link(file, &temporary) {
                 Ok(()) => match fs::renameat(&self.dir, &*temporary, &self.dir, &self.name) {
                     Err(Errno::NOENT) => {}
-                    result => break result?,
+                    result => return Ok(result?),
                 },
                 Err(Errno::EXIST) => match fs::unlinkat(&self.dir, &*temporary, AtFlags::empty()) {
                     Ok(()) | Err(Errno::NOENT) => {}
@@ -221,8 +235,6 @@ impl Place {
                 Err(error) => return Err(error.into()),
             }
         }
-        drop(one);
-        self.settle()
     }
 }
 

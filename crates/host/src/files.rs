@@ -193,6 +193,12 @@ impl Files for HostFiles {
         })
     }
 
+    fn jot(&self, path: &NodePath, content: &[u8]) -> PortResult<()> {
+        self.at(path, "noting", |place| {
+            place.replace_loosely(fill(content, 0o600))
+        })
+    }
+
     fn ensure_directory(&self, path: &NodePath, mode: u32) -> PortResult<()> {
         self.at(path, "making directory", |place| {
             match fs::mkdirat(&place.dir, &place.name, Mode::from_raw_mode(mode)) {

@@ -18,7 +18,7 @@ use crate::latest::LatestRun;
 use crate::observe::observe;
 use crate::ports::Ports;
 use crate::steps::NodeWork;
-use crate::{JournalFiles, PortError, PortResult};
+use crate::{JournalFiles, PortError, PortResult, ProgressNote};
 
 /// Journals of ended runs that are kept, to tell what happened.
 const JOURNALS_KEPT: usize = 20;
@@ -164,12 +164,15 @@ impl<'a> Agent<'a> {
         events: &mut dyn EventSink,
     ) -> Outcome<ErrorKind> {
         let mut told = Told {
-            latest: self.latest.clone(),
+            latest: &self.latest,
+            ports: &self.ports,
+            noted: None,
             events,
         };
         let store = JournalFiles(self.ports.files);
         let outcome = match self.journal(&store, plan, &mut told) {
             Ok(mut journal) => {
+                self.latest.look_back(journal.view());
                 let mut work = NodeWork::new(self.ports);
                 let now = || self.now();
                 let outcome = engine::run(&mut work, &mut journal, &mut told, stop, &now);
@@ -352,15 +355,41 @@ fn keeps_run(state: State) -> bool {
     )
 }
 
+/// How often the progress of a step is noted for whoever looks when this process or the API server is gone, in seconds.
+const NOTE_EVERY: u64 = 5;
+
 /// Tells an event to the latest run's view first, so that whoever is told next sees it there.
-struct Told<'e> {
-    latest: LatestRun,
+struct Told<'e, 'p> {
+    latest: &'e LatestRun,
+    ports: &'e Ports<'p>,
+    /// When progress was last noted, in seconds of the uptime.
+    noted: Option<u64>,
     events: &'e mut dyn EventSink,
 }
 
-impl EventSink for Told<'_> {
+impl Told<'_, '_> {
+    fn note(&mut self, uptime: u64) {
+        if self.noted.is_some_and(|last| uptime < last + NOTE_EVERY) {
+            return;
+        }
+        self.noted = Some(uptime);
+        let now = u64::try_from(self.ports.clock.now()).unwrap_or_default();
+        let Some(note) = ProgressNote::of(&self.latest.view(), now) else {
+            return;
+        };
+        if let Err(error) = note.leave(self.ports.files) {
+            tracing::debug!(error = engine::error_chain(&error), "progress not noted");
+        }
+    }
+}
+
+impl EventSink for Told<'_, '_> {
     fn record(&mut self, event: &Event) {
-        self.latest.record(event);
+        let uptime = self.ports.clock.uptime();
+        self.latest.record(event, uptime);
         self.events.record(event);
+        if let Event::StepProgress { .. } = event {
+            self.note(uptime);
+        }
     }
 }

@@ -263,7 +263,7 @@ fn observe_post_pivot(ports: &Ports<'_>) -> PortResult<PostPivot> {
         .map(|last| last.error.clone());
     let progress = view
         .as_ref()
-        .map(crate::latest::describe)
+        .map(crate::place::describe)
         .unwrap_or_default();
     Ok(match (pending, state, error) {
         (false, UnitState::Inactive | UnitState::Absent, _) => PostPivot::Finished,

@@ -125,6 +125,10 @@ pub trait Files: Send + Sync {
     /// prefix of `content`.
     fn append(&self, path: &NodePath, content: &[u8]) -> PortResult<()>;
 
+    /// Replaces a file's content like [`Files::replace`] (mode 0600), but does not wait for the disk: a reader sees the old
+    /// content or the new one, and a power cut may leave either, or nothing of it. For what nothing depends on.
+    fn jot(&self, path: &NodePath, content: &[u8]) -> PortResult<()>;
+
     /// Makes a directory, with its parents, and gives it this mode; durable when this returns.
     fn ensure_directory(&self, path: &NodePath, mode: u32) -> PortResult<()>;
 

@@ -117,6 +117,13 @@ impl Files for Node {
         self.operation("appended", path)
     }
 
+    // No operation: nothing depends on it, so a fault at it shows nothing.
+    fn jot(&self, path: &NodePath, content: &[u8]) -> PortResult<()> {
+        let target = self.target(path)?;
+        let entry = Entry::File(0o600, content.into());
+        self.effect(|machine| machine.cache.put(&target, entry))
+    }
+
     fn ensure_directory(&self, path: &NodePath, mode: u32) -> PortResult<()> {
         self.operation("ensure_directory", path)?;
         let target = self.target(path)?;
