@@ -1,20 +1,21 @@
 //! Importing the ostree objects of a seed.
 //!
-//! The seed carries a whole repository as files. Only its objects are taken, each through libostree, which computes the
-//! checksum of what it is given and refuses what does not match; and of the commits only the one that is asked for:
-//! another one could be there without its content.
+//! The seed carries a whole repository as files. Only its objects are taken, each with its checksum verified; and of the
+//! commits only the one that is asked for: another one could be there without its content.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use node::{ErrorKind, PortError, PortResult};
-use ostree::gio::{self, prelude::*};
-use ostree::glib::{Bytes, Variant, VariantTy};
-use ostree::{ObjectType, Repo};
+use ostree::{Repo, gio};
 use seed::archive::{ArchiveError, ArchiveReader, Entry, Extent, Kind};
 
-use crate::failure::{Attempt, glib_kind, io_kind};
+use crate::failure::Attempt;
+use crate::objects::{FileMetadata, ObjectKind, ObjectName, ObjectStore, Payload, Refusal};
 use crate::sysroot::{import_ref, is_complete};
-use crate::transfer::Transfer;
 
 /// Largest metadata object in bytes (libostree's `OSTREE_MAX_METADATA_SIZE`).
 const METADATA_LIMIT: u64 = 128 << 20;
@@ -22,42 +23,81 @@ const METADATA_LIMIT: u64 = 128 << 20;
 /// Longest repository configuration in bytes; they have a few lines.
 const CONFIG_LIMIT: u64 = 64 << 10;
 
-/// Contents are written in pieces of this many bytes; a stop is looked for between them.
-const CHUNK: usize = 1 << 20;
+/// Most bytes that all commit objects of a seed may have together: they are kept in memory until it is known which one
+/// is wanted.
+const COMMITS_LIMIT: usize = 4 << 20;
 
-/// File type of a regular file in `st_mode`.
-const S_IFREG: u32 = 0o100_000;
+/// Longer files are written while they are read; the others are given to the writers.
+const SHORT: u64 = 256 << 10;
+
+/// Threads that write short objects: creating files is what takes longest.
+const WRITERS: usize = 2;
+
+/// Objects that wait for a writer, at most: 8 MiB of the longest.
+const WAITING: usize = 32;
 
 const NONE: Option<&gio::Cancellable> = gio::Cancellable::NONE;
 
-/// Makes `commit` complete in `repo` from the repository in `archive` and protects it with a ref. Objects that are
-/// present are not read. All become visible at once, durably, at the end; what an interrupted import wrote is found
-/// again by libostree's next transaction of the same boot.
-pub(crate) fn import<R: Read>(
-    repo: &Repo,
-    commit: &str,
+/// The commit objects of a seed, by checksum. Their own checksums are not verified yet.
+pub(crate) type Commits = BTreeMap<String, Vec<u8>>;
+
+/// Stages all objects of the seed's repository that the node's lacks, and gives the commits, which are not staged.
+/// `go_on` is asked after every chunk.
+pub(crate) fn stage<R: Read>(
     archive: &mut ArchiveReader<R>,
-    transfer: &Transfer<'_>,
+    store: &ObjectStore,
+    go_on: &(dyn Fn() -> bool + Sync),
+) -> PortResult<Commits> {
+    let attempt = || "importing the seed's repository".to_owned();
+    let (jobs, waiting) = sync_channel(WAITING);
+    let waiting = &Mutex::new(waiting);
+    thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|_| {
+                thread::Builder::new()
+                    .name("objects".to_owned())
+                    .spawn_scoped(scope, move || write(waiting, store))
+            })
+            .collect::<io::Result<_>>()
+            .attempt(attempt)?;
+        let mut staging = Staging {
+            store,
+            jobs,
+            go_on,
+            commits: Commits::new(),
+        };
+        let read = staging.read(archive);
+        let Staging { jobs, commits, .. } = staging;
+        drop(jobs);
+        for writer in writers {
+            let written = writer
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            written.map_err(|error| error.within(attempt()))?;
+        }
+        read.map_err(|error| error.within(attempt()))?;
+        Ok(commits)
+    })
+}
+
+/// Makes `commit` complete in `repo` with what is staged, and protects it with a ref.
+pub(crate) fn adopt(
+    repo: &Repo,
+    store: &ObjectStore,
+    commit: &str,
+    commits: &Commits,
 ) -> PortResult<()> {
     let attempt = || format!("importing commit {commit} from the seed");
-    let transaction = repo.auto_transaction(NONE).attempt(attempt)?;
-    let mut import = Import {
-        repo,
-        commit,
-        transfer,
-    };
-    while let Some(entry) = archive
-        .next_entry()
-        .map_err(|error| archive_error(error).within(attempt()))?
-    {
-        if !transfer.go_on() {
-            return Err(PortError::stopped(attempt()));
-        }
-        import
-            .member(&entry, archive.content())
-            .map_err(|error| error.within(attempt()))?;
+    if let Some(bytes) = commits.get(commit) {
+        let name = ObjectName {
+            checksum: commit.to_owned(),
+            kind: ObjectKind::Commit,
+        };
+        store
+            .put(&name, &Payload::Metadata(bytes.clone()))
+            .map_err(|error| PortError::new(error.kind(), attempt(), error))?;
     }
-    transaction.commit(NONE).attempt(attempt)?;
+    store.adopt().attempt(attempt)?;
     // An earlier pull of somebody else may have left its mark.
     repo.mark_commit_partial(commit, false).attempt(attempt)?;
     if !is_complete(repo, commit)? {
@@ -73,201 +113,166 @@ pub(crate) fn protect(repo: &Repo, commit: &str) -> PortResult<()> {
         .attempt(|| format!("protecting commit {commit}"))
 }
 
-fn archive_error(error: ArchiveError) -> PortError {
-    PortError::new(ErrorKind::Permanent, "reading the seed's repository", error)
-}
-
-/// An object's name in a repository: `objects/<2 digits>/<62 digits>.<type>`.
-struct ObjectName {
-    checksum: String,
-    kind: String,
-}
-
-impl ObjectName {
-    fn of(entry: &Entry) -> Option<Self> {
-        let path = str::from_utf8(entry.path.as_bytes()).ok()?;
-        let (directory, name) = path.strip_prefix("objects/")?.split_once('/')?;
-        let (rest, kind) = name.split_once('.')?;
-        let checksum = format!("{directory}{rest}");
-        let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        (checksum.len() == 64 && directory.len() == 2 && checksum.bytes().all(hex)).then(|| Self {
-            checksum,
-            kind: kind.to_owned(),
-        })
+/// Writes objects until there are no more, or one fails.
+fn write(waiting: &Mutex<Receiver<(ObjectName, Payload)>>, store: &ObjectStore) -> PortResult<()> {
+    loop {
+        let next = waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .recv();
+        let Ok((name, payload)) = next else {
+            return Ok(());
+        };
+        if let Err(error) = store.put(&name, &payload) {
+            // Whoever waits for room among the jobs learns that nobody takes them any more.
+            let (_, nobody) = sync_channel(0);
+            *waiting.lock().unwrap_or_else(PoisonError::into_inner) = nobody;
+            return Err(refused(&name, error));
+        }
     }
 }
 
-struct Import<'a> {
-    repo: &'a Repo,
-    commit: &'a str,
-    transfer: &'a Transfer<'a>,
+fn refused(name: &ObjectName, error: Refusal) -> PortError {
+    let ObjectName { checksum, kind } = name;
+    let attempted = format!("importing object {checksum} ({kind:?})");
+    PortError::new(error.kind(), attempted, error)
 }
 
-impl Import<'_> {
+/// An object's name in a repository: `objects/<2 digits>/<62 digits>.<type>`.
+fn object(entry: &Entry) -> Option<(String, String)> {
+    let path = str::from_utf8(entry.path.as_bytes()).ok()?;
+    let (directory, name) = path.strip_prefix("objects/")?.split_once('/')?;
+    let (rest, kind) = name.split_once('.')?;
+    let checksum = format!("{directory}{rest}");
+    let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    let valid = checksum.len() == 64 && directory.len() == 2 && checksum.bytes().all(hex);
+    valid.then(|| (checksum, kind.to_owned()))
+}
+
+struct Staging<'a> {
+    store: &'a ObjectStore,
+    jobs: SyncSender<(ObjectName, Payload)>,
+    go_on: &'a (dyn Fn() -> bool + Sync),
+    commits: Commits,
+}
+
+impl Staging<'_> {
+    fn read<R: Read>(&mut self, archive: &mut ArchiveReader<R>) -> PortResult<()> {
+        while let Some(entry) = archive.next_entry().map_err(archive_error)? {
+            if !(self.go_on)() {
+                return Err(PortError::stopped("importing objects".to_owned()));
+            }
+            self.member(&entry, archive.content())?;
+        }
+        Ok(())
+    }
+
     fn member(&mut self, entry: &Entry, content: impl Read) -> PortResult<()> {
         if entry.path.as_bytes() == b"config" {
             return check_mode(content);
         }
-        let Some(name) = ObjectName::of(entry) else {
+        let Some((checksum, kind)) = object(entry) else {
             return Ok(());
         };
-        let kind = match name.kind.as_str() {
-            "commit" if name.checksum == self.commit => ObjectType::Commit,
-            "dirtree" => ObjectType::DirTree,
-            "dirmeta" => ObjectType::DirMeta,
-            "file" => ObjectType::File,
+        let kind = match kind.as_str() {
+            "commit" => ObjectKind::Commit,
+            "dirtree" => ObjectKind::DirTree,
+            "dirmeta" => ObjectKind::DirMeta,
+            "file" => ObjectKind::File,
             "filez" => return Err(unknown_mode("archive")),
             _ => return Ok(()),
         };
-        let attempt = || format!("importing object {}.{}", name.checksum, name.kind);
-        if self
-            .repo
-            .has_object(kind, &name.checksum, NONE)
-            .attempt(attempt)?
-        {
+        let name = ObjectName { checksum, kind };
+        let present = self.store.has(&name).map_err(Refusal::from);
+        let present = present.map_err(|error| refused(&name, error))?;
+        if present && kind != ObjectKind::Commit {
             return Ok(());
         }
-        match kind {
-            ObjectType::File => self.file(&name.checksum, entry, content),
-            kind => self.metadata(kind, &name.checksum, content),
-        }
-        .map_err(|error| PortError::new(error.kind(), attempt(), error))
+        self.object(&name, entry, content)
+            .map_err(|error| refused(&name, error))
     }
 
-    fn metadata(
-        &self,
-        kind: ObjectType,
-        checksum: &str,
+    fn object(
+        &mut self,
+        name: &ObjectName,
+        entry: &Entry,
         content: impl Read,
     ) -> Result<(), Refusal> {
-        let mut bytes = vec![];
-        content.take(METADATA_LIMIT + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > METADATA_LIMIT {
-            return Err(Refusal::Format("is larger than 128 MiB"));
-        }
-        // The types of libostree's repository format.
-        let signature = match kind {
-            ObjectType::Commit => "(a{sv}aya(say)sstayay)",
-            ObjectType::DirTree => "(a(say)a(sayay))",
-            _ => "(uuua(ayay))",
+        let payload = match name.kind {
+            ObjectKind::Commit => {
+                let bytes = metadata(content)?;
+                self.commits.insert(name.checksum.clone(), bytes);
+                let total: usize = self.commits.values().map(Vec::len).sum();
+                return match total > COMMITS_LIMIT {
+                    true => Err(Refusal::Format("makes all commits larger than 4 MiB")),
+                    false => Ok(()),
+                };
+            }
+            ObjectKind::DirTree | ObjectKind::DirMeta => Payload::Metadata(metadata(content)?),
+            ObjectKind::File => match self.file(name, entry, content)? {
+                Some(payload) => payload,
+                None => return Ok(()),
+            },
         };
-        let kind_of_variant = VariantTy::new(signature)
-            .map_err(|_| Refusal::Format("is of a type without a signature"))?;
-        let variant = Variant::from_bytes_with_type(&Bytes::from_owned(bytes), kind_of_variant);
-        let written = self
-            .repo
-            .write_metadata(kind, Some(checksum), &variant, NONE)?;
-        verify(&written.to_hex(), checksum)
+        // Nobody takes it: a writer has failed, and its error is what is told.
+        self.jobs
+            .send((name.clone(), payload))
+            .map_err(|_| Refusal::Stopped)
     }
 
-    fn file(&self, checksum: &str, entry: &Entry, content: impl Read) -> Result<(), Refusal> {
+    /// A short file or a link; a long file is written at once.
+    fn file(
+        &self,
+        name: &ObjectName,
+        entry: &Entry,
+        content: impl Read,
+    ) -> Result<Option<Payload>, Refusal> {
         if entry.xattrs.contains_key(b"user.ostreemeta".as_slice()) {
             return Err(Refusal::Format(
                 "is of a repository of mode bare-user, not bare",
             ));
         }
-        let xattrs = xattrs(entry);
-        let xattrs = Some(&xattrs);
-        let Entry { uid, gid, .. } = *entry;
-        let written = match &entry.kind {
+        let meta = FileMetadata {
+            uid: entry.uid,
+            gid: entry.gid,
+            mode: entry.mode,
+            xattrs: entry.xattrs.clone(),
+        };
+        match &entry.kind {
             Kind::Symlink(target) => {
                 let target = str::from_utf8(target)
                     .map_err(|_| Refusal::Format("is a link whose target is no UTF-8"))?;
-                self.repo
-                    .write_symlink(Some(checksum), uid, gid, xattrs, target, NONE)?
+                Ok(Some(Payload::Symlink(meta, target.to_owned())))
             }
             Kind::File => {
-                let mode = S_IFREG | entry.mode;
                 let mut content = Expanded::new(entry, content);
-                if entry.size <= CHUNK as u64 {
-                    let mut bytes = vec![];
-                    content.read_to_end(&mut bytes)?;
-                    self.repo.write_regfile_inline(
-                        Some(checksum),
-                        uid,
-                        gid,
-                        mode,
-                        xattrs,
-                        &bytes,
-                        NONE,
-                    )?
-                } else {
-                    let size = entry.size;
-                    let writer =
-                        self.repo
-                            .write_regfile(Some(checksum), uid, gid, mode, size, xattrs)?;
-                    self.stream(&mut content, &writer)?;
-                    writer.finish(NONE)?
+                if entry.size > SHORT {
+                    self.store.stream(name, &meta, &mut content, self.go_on)?;
+                    return Ok(None);
                 }
+                let mut bytes = Vec::with_capacity(entry.size as usize);
+                content.read_to_end(&mut bytes).map_err(Refusal::Content)?;
+                Ok(Some(Payload::File(meta, bytes)))
             }
-            _ => return Err(Refusal::Format("is neither a file nor a link")),
-        };
-        verify(&written, checksum)
-    }
-
-    fn stream(
-        &self,
-        content: &mut impl Read,
-        writer: &ostree::ContentWriter,
-    ) -> Result<(), Refusal> {
-        let mut chunk = vec![0; CHUNK];
-        loop {
-            let length = content.read(&mut chunk)?;
-            if length == 0 {
-                return Ok(());
-            }
-            let (_, error) = writer.write_all(chunk.get(..length).unwrap_or_default(), NONE)?;
-            if let Some(error) = error {
-                return Err(error.into());
-            }
-            if !self.transfer.go_on() {
-                return Err(Refusal::Stopped);
-            }
+            _ => Err(Refusal::Format("is neither a file nor a link")),
         }
     }
 }
 
-/// libostree compares by itself; not relying on that costs nothing.
-fn verify(written: &str, expected: &str) -> Result<(), Refusal> {
-    if written == expected {
-        Ok(())
-    } else {
-        Err(Refusal::Format("has another checksum than its name says"))
+fn metadata(content: impl Read) -> Result<Vec<u8>, Refusal> {
+    let mut bytes = vec![];
+    content
+        .take(METADATA_LIMIT + 1)
+        .read_to_end(&mut bytes)
+        .map_err(Refusal::Content)?;
+    if bytes.len() as u64 > METADATA_LIMIT {
+        return Err(Refusal::Format("is larger than 128 MiB"));
     }
+    Ok(bytes)
 }
 
-/// The attributes in libostree's form: names end with NUL and are sorted.
-fn xattrs(entry: &Entry) -> Variant {
-    let pairs = entry.xattrs.iter().map(|(name, value)| {
-        let mut name = name.clone();
-        name.push(0);
-        (name, value.clone())
-    });
-    pairs.collect::<Vec<(Vec<u8>, Vec<u8>)>>().to_variant()
-}
-
-/// Why an object was not taken.
-#[derive(Debug, thiserror::Error)]
-enum Refusal {
-    #[error("the object {0}")]
-    Format(&'static str),
-    #[error("the work was stopped")]
-    Stopped,
-    #[error("the archive or the repository failed")]
-    Io(#[from] io::Error),
-    #[error("libostree refused the object")]
-    Ostree(#[from] ostree::glib::Error),
-}
-
-impl Refusal {
-    fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Format(_) => ErrorKind::Permanent,
-            Self::Stopped => ErrorKind::Interrupted,
-            Self::Io(error) => io_kind(error),
-            Self::Ostree(error) => glib_kind(error),
-        }
-    }
+fn archive_error(error: ArchiveError) -> PortError {
+    PortError::new(ErrorKind::Permanent, "reading the seed's repository", error)
 }
 
 fn check_mode(content: impl Read) -> PortResult<()> {

@@ -2,31 +2,37 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use api::machine_config::MachineConfig;
 use api::{DeploymentId, ImageRef, StaterootName, rpm_ostree, seed_format};
-use node::ports::{PullSecret, SeedContent, SeedPin, Seeds, Watch};
+use node::ports::{FetchRequest, PullSecret, SeedContent, SeedPin, Seeds, Watch};
 use node::{ErrorKind, PortError, PortResult};
 use seed::archive::{ArchiveReader, MemberPath, Names};
 use seed::auth::AuthFile;
 use seed::extract::{ExtractError, extract};
 use seed::layout::{Layout as Spool, LayoutError};
 use seed::pin::Blob;
-use seed::reader::{Part, ReadError, SeedReader};
-use seed::registry::{Registry, RegistryError};
+use seed::pipe::PipeWriter;
+use seed::reader::{Documents, Part, ReadError, SeedReader};
+use seed::registry::{Registry, RegistryError, Resolved, Sources};
 use seed::trust::Trust;
 
 use crate::directory::Anchor;
 use crate::failure::{Attempt, io_kind};
 use crate::import;
+use crate::incoming::Incoming;
+use crate::ingest::{ingest, inlet, stage_objects};
 use crate::layout::Layout;
+use crate::objects::ObjectStore;
 use crate::sysroot::{is_complete, repository};
-use crate::sysroot_writer::{Relay, relayed, writing_watched};
-use crate::transfer::Transfer;
+use crate::sysroot_writer::{Relay, writing_watched};
+use crate::transfer::{Stop, Transfer};
 use crate::tree::{self, RemoveError};
 
 /// Where administrators put the certificates of single registries (containers-certs.d(5)), best first.
-const REGISTRY_CERTIFICATES: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
+pub(crate) const REGISTRY_CERTIFICATES: [&str; 2] =
+    ["/etc/containers/certs.d", "/etc/docker/certs.d"];
 
 /// Seeds of a node.
 #[derive(Clone, Debug)]
@@ -66,7 +72,7 @@ impl HostSeeds {
         let attempt =
             |error| read_error(format!("reading {} of the seed", part.file_name()), error);
         let (spool, pin) = (self.spool()?, format_pin(pin));
-        let mut search = Transfer::new(relay, part.file_name(), None);
+        let mut search = &Transfer::new(relay, part.file_name(), None);
         let reader = SeedReader::open(&spool, &pin, &mut search).map_err(attempt)?;
         let transfer = Transfer::new(relay, part.file_name(), Some(reader.part_size(part)));
         reader
@@ -80,8 +86,8 @@ impl HostSeeds {
             .map_err(attempt)?
     }
 
-    /// Unpacks the members below `prefix` of an archive.
-    fn unpack(
+    /// Unpacks the members below `prefix` of an archive in the spool, and gives the seed's list of deletions.
+    fn unpack_spooled(
         &self,
         pin: &SeedPin,
         part: Part,
@@ -90,20 +96,74 @@ impl HostSeeds {
         names: &Path,
         relay: &Relay,
     ) -> PortResult<String> {
-        let attempt = || format!("unpacking {} of the seed", part.file_name());
         self.archive(pin, part, relay, |reader, bytes, transfer| {
-            let names = Names::read(names).attempt(attempt)?;
-            let mut archive = ArchiveReader::decoding(bytes, names).attempt(attempt)?;
-            let prefix = MemberPath::parse(prefix.as_bytes())
-                .map_err(|error| PortError::new(ErrorKind::Permanent, attempt(), error))?;
-            let mut stop = Stop(transfer);
-            let extracted = extract(&mut archive, &prefix, destination, &mut stop)
-                .map_err(|error| PortError::new(extract_kind(&error), attempt(), error))?;
-            tracing::info!(part = part.file_name(), ?extracted, "unpacked");
+            unpack(bytes, part, prefix, destination, names, transfer)?;
             let deletions = reader.documents().get(seed_format::ETC_DELETIONS);
+            let attempt = || format!("unpacking {} of the seed", part.file_name());
             let deletions = deletions.map_err(|error| read_error(attempt(), error))?;
             Ok(String::from_utf8_lossy(deletions).into_owned())
         })
+    }
+
+    /// Fetches a seed and does with it what can be done meanwhile.
+    fn fetch_watched(
+        &self,
+        request: &FetchRequest,
+        secret: &PullSecret,
+        relay: &Relay,
+    ) -> PortResult<SeedContent> {
+        let FetchRequest {
+            pin,
+            stateroot,
+            spool,
+        } = request;
+        let image = pinned(pin)?;
+        let attempted = format!("fetching image {image}");
+        let total = pin.layers.iter().map(|(_, size)| size).sum();
+        let transfer = Transfer::new(relay, pin.image.as_str(), Some(total));
+        let places = Places::of(&image, secret)?;
+        let layout = spool.then(|| self.spool()).transpose()?;
+        let repo = repository(&self.layout)?;
+        let store = ObjectStore::open(&self.layout, &repo)?;
+        let incoming = Incoming::of(&self.layout, stateroot);
+        incoming.begin()?;
+        let (pipe, input) = inlet();
+        let (fetched, ingested) = thread::scope(|scope| {
+            let ingesting = scope.spawn(|| ingest(pin, input, &incoming, &store, &transfer));
+            let fetched = blocking(
+                fetch_layers(places.sources(), pin, layout.as_ref(), pipe, &transfer),
+                &attempted,
+            );
+            let ingested = ingesting
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            (fetched, ingested)
+        });
+        fetched?;
+        let ingested = match (ingested, &layout) {
+            (Err(error), Some(layout)) if error.kind() != ErrorKind::Interrupted => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(
+                    error,
+                    "the seed is unpacked from the spool, not as it arrived"
+                );
+                store.close(&self.layout)?;
+                incoming.remove()?;
+                let format_pin = format_pin(pin);
+                let mut search = &Transfer::new(relay, pin.image.as_str(), None);
+                let reader = SeedReader::open(layout, &format_pin, &mut search)
+                    .map_err(|error| read_error(format!("reading seed image {image}"), error))?;
+                return content(pin, reader.documents());
+            }
+            (ingested, _) => ingested?,
+        };
+        let content = content(pin, &ingested.documents)?;
+        let deletions = ingested.documents.get(seed_format::ETC_DELETIONS);
+        let deletions = deletions.map_err(|error| read_error(attempted.clone(), error))?;
+        import::adopt(&repo, &store, &content.commit, &ingested.commits)?;
+        store.close(&self.layout)?;
+        incoming.mark(pin, ingested.var, Some(deletions))?;
+        Ok(content)
     }
 
     /// A directory whose `/etc/passwd` and `/etc/group` name the users of the stateroot's release: one of its
@@ -123,6 +183,49 @@ impl HostSeeds {
     }
 }
 
+/// Unpacks the members below `prefix` of an archive.
+fn unpack(
+    bytes: &mut dyn Read,
+    part: Part,
+    prefix: &str,
+    destination: &Path,
+    names: &Path,
+    transfer: &Transfer<'_>,
+) -> PortResult<()> {
+    let attempt = || format!("unpacking {} of the seed", part.file_name());
+    let names = Names::read(names).attempt(attempt)?;
+    let mut archive = ArchiveReader::decoding(bytes, names).attempt(attempt)?;
+    let prefix = MemberPath::parse(prefix.as_bytes())
+        .map_err(|error| PortError::new(ErrorKind::Permanent, attempt(), error))?;
+    let extracted = extract(&mut archive, &prefix, destination, &mut Stop(transfer))
+        .map_err(|error| PortError::new(extract_kind(&error), attempt(), error))?;
+    tracing::info!(part = part.file_name(), ?extracted, "unpacked");
+    Ok(())
+}
+
+/// Fetches the layers of a pinned seed into the spool and the pipe, or only into the pipe. The registry is not asked for
+/// documents that the spool has.
+async fn fetch_layers(
+    sources: Sources<'_>,
+    pin: &SeedPin,
+    layout: Option<&Spool>,
+    pipe: PipeWriter,
+    transfer: &Transfer<'_>,
+) -> Result<(), RegistryError> {
+    let mut watch = transfer;
+    let known = layout.and_then(|layout| Resolved::spooled(layout, &pin.image, &pin.digest));
+    let resolved = match known {
+        Some(resolved) => resolved,
+        None => sources.resolve(&mut watch).await?,
+    };
+    match layout {
+        Some(layout) => {
+            seed::spool::spool(sources, &resolved, layout, Some(pipe), &mut watch).await
+        }
+        None => seed::spool::pass(sources, &resolved, pipe, &mut watch).await,
+    }
+}
+
 /// Runs a future of the registry's client on this thread.
 fn blocking<T>(
     future: impl Future<Output = Result<T, RegistryError>>,
@@ -134,6 +237,28 @@ fn blocking<T>(
         .attempt(|| attempted.to_owned())?;
     let result = runtime.block_on(future);
     result.map_err(|error| PortError::new(registry_kind(&error), attempted, error))
+}
+
+/// The places that have an image, with the credentials for each.
+struct Places {
+    mirrors: Vec<Registry>,
+    own: Registry,
+}
+
+impl Places {
+    fn of(image: &ImageRef, secret: &PullSecret) -> PortResult<Self> {
+        Ok(Self {
+            mirrors: vec![],
+            own: registry(image, secret)?,
+        })
+    }
+
+    fn sources(&self) -> Sources<'_> {
+        Sources {
+            mirrors: &self.mirrors,
+            own: &self.own,
+        }
+    }
 }
 
 fn registry(image: &ImageRef, secret: &PullSecret) -> PortResult<Registry> {
@@ -201,7 +326,7 @@ fn registry_kind(error: &RegistryError) -> ErrorKind {
     }
 }
 
-fn extract_kind(error: &ExtractError) -> ErrorKind {
+pub(crate) fn extract_kind(error: &ExtractError) -> ErrorKind {
     match error {
         ExtractError::Stopped { .. } => ErrorKind::Interrupted,
         ExtractError::Place { source, .. } | ExtractError::Destination { source, .. } => {
@@ -211,7 +336,7 @@ fn extract_kind(error: &ExtractError) -> ErrorKind {
     }
 }
 
-fn read_error(attempted: String, error: ReadError) -> PortError {
+pub(crate) fn read_error(attempted: String, error: ReadError) -> PortError {
     let kind = match &error {
         ReadError::Stopped => ErrorKind::Interrupted,
         ReadError::Layout(error) => layout_kind(error),
@@ -234,21 +359,10 @@ impl Read for Counted<'_> {
     }
 }
 
-/// Passes on the wish to stop; the bytes are counted where the archive is read.
-struct Stop<'a>(&'a Transfer<'a>);
-
-impl seed::watch::Watch for Stop<'_> {
-    fn advanced(&mut self, _bytes: u64) {}
-
-    fn stop_requested(&self) -> bool {
-        !self.0.go_on()
-    }
-}
-
 /// The documents of a seed.
-fn content(pin: &SeedPin, reader: &SeedReader<'_>) -> PortResult<SeedContent> {
+fn content(pin: &SeedPin, documents: &Documents) -> PortResult<SeedContent> {
     let get = |name: &str| {
-        let document = reader.documents().get(name);
+        let document = documents.get(name);
         document.map_err(|error| read_error("reading the documents of the seed".to_owned(), error))
     };
     fn bad<E: std::error::Error + Send + Sync + 'static>(name: &str) -> impl Fn(E) -> PortError {
@@ -277,6 +391,7 @@ fn content(pin: &SeedPin, reader: &SeedReader<'_>) -> PortResult<SeedContent> {
         info,
         commit: booted.checksum,
         kernel_arguments: config.kernel_arguments(),
+        files: config.file_paths().map(str::to_owned).collect(),
         origin,
         images: images.iter().map(ToString::to_string).collect(),
     })
@@ -329,9 +444,9 @@ fn sync(directory: &Path) -> PortResult<()> {
 
 impl Seeds for HostSeeds {
     fn resolve(&self, image: &ImageRef, secret: &PullSecret) -> PortResult<SeedPin> {
-        let registry = registry(image, secret)?;
+        let places = Places::of(image, secret)?;
         let pin = blocking(
-            registry.resolve(&mut ()),
+            places.sources().resolve(&mut ()),
             &format!("resolving image {image}"),
         )?
         .pin;
@@ -340,6 +455,8 @@ impl Seeds for HostSeeds {
             image: image.clone(),
             format_version: label(api::label::SEED_FORMAT_VERSION),
             cluster_info: label(api::label::SEED_CLUSTER_INFO),
+            node_facts: label(api::label::SEED_NODE_FACTS),
+            architecture: None,
             layers: pin
                 .layers
                 .into_iter()
@@ -351,33 +468,12 @@ impl Seeds for HostSeeds {
 
     fn fetch(
         &self,
-        pin: &SeedPin,
+        request: &FetchRequest,
         secret: &PullSecret,
         watch: &dyn Watch,
     ) -> PortResult<SeedContent> {
-        relayed(watch, |relay| {
-            let image = pinned(pin)?;
-            let attempted = format!("fetching image {image}");
-            let registry = registry(&image, secret)?;
-            let spool = self.spool()?;
-            let total = pin.layers.iter().map(|(_, size)| size).sum();
-            let mut transfer = Transfer::new(relay, pin.image.as_str(), Some(total));
-            let fetch = async {
-                let resolved = registry.resolve(&mut transfer).await?;
-                seed::spool::spool(&registry, &resolved, &spool, &mut transfer).await?;
-                Ok(resolved.pin)
-            };
-            let fetched = blocking(fetch, &attempted)?;
-            let layers = fetched.layers.iter().map(|blob| (&blob.digest, blob.size));
-            if !layers.eq(pin.layers.iter().map(|(digest, size)| (digest, *size))) {
-                let text = format!("image {image} has other layers than when it was resolved");
-                return Err(PortError::plain(ErrorKind::Contradiction, text));
-            }
-            let mut search = Transfer::new(relay, pin.image.as_str(), None);
-            let format_pin = format_pin(pin);
-            let reader = SeedReader::open(&spool, &format_pin, &mut search)
-                .map_err(|error| read_error(format!("reading seed image {image}"), error))?;
-            content(pin, &reader)
+        writing_watched(&self.layout, watch, |relay| {
+            self.fetch_watched(request, secret, relay)
         })
     }
 
@@ -387,11 +483,12 @@ impl Seeds for HostSeeds {
             if is_complete(&repo, commit)? {
                 import::protect(&repo, commit)?;
             } else {
-                self.archive(pin, Part::Ostree, relay, |_, bytes, transfer| {
-                    let mut archive = ArchiveReader::decoding(bytes, Names::none())
-                        .attempt(|| "reading the seed's repository".to_owned())?;
-                    import::import(&repo, commit, &mut archive, transfer)
+                let store = ObjectStore::open(&self.layout, &repo)?;
+                let commits = self.archive(pin, Part::Ostree, relay, |_, bytes, transfer| {
+                    stage_objects(bytes, &store, transfer)
                 })?;
+                import::adopt(&repo, &store, commit, &commits)?;
+                store.close(&self.layout)?;
             }
             sync(self.layout.sysroot())
         })
@@ -404,9 +501,12 @@ impl Seeds for HostSeeds {
         watch: &dyn Watch,
     ) -> PortResult<()> {
         writing_watched(&self.layout, watch, |relay| {
+            if Incoming::of(&self.layout, stateroot).take_var(pin)? {
+                return Ok(());
+            }
             let destination = self.layout.stateroot(stateroot).join("var");
             let names = self.names(stateroot);
-            self.unpack(pin, Part::Var, "var", &destination, &names, relay)?;
+            self.unpack_spooled(pin, Part::Var, "var", &destination, &names, relay)?;
             sync(&destination)
         })
     }
@@ -420,8 +520,17 @@ impl Seeds for HostSeeds {
         writing_watched(&self.layout, watch, |relay| {
             let root = self.layout.deployment(deployment);
             let etc = root.join("etc");
-            let deletions = self.unpack(pin, Part::Etc, "etc", &etc, &root, relay)?;
+            let incoming = Incoming::of(&self.layout, &deployment.stateroot);
+            let deletions = match incoming.take_etc(pin)? {
+                Some((mut archive, deletions)) => {
+                    let transfer = Transfer::new(relay, Part::Etc.file_name(), None);
+                    unpack(&mut archive, Part::Etc, "etc", &etc, &root, &transfer)?;
+                    deletions
+                }
+                None => self.unpack_spooled(pin, Part::Etc, "etc", &etc, &root, relay)?,
+            };
             delete(&etc, &deletions)?;
+            incoming.remove()?;
             sync(&etc)
         })
     }

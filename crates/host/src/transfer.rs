@@ -53,12 +53,23 @@ impl<'a> Transfer<'a> {
     }
 }
 
-impl seed::watch::Watch for Transfer<'_> {
+impl seed::watch::Watch for &Transfer<'_> {
     fn advanced(&mut self, bytes: u64) {
         self.add(bytes);
     }
 
     fn stop_requested(&self) -> bool {
         !self.go_on()
+    }
+}
+
+/// Passes on the wish to stop; the bytes are counted elsewhere.
+pub(crate) struct Stop<'a>(pub(crate) &'a Transfer<'a>);
+
+impl seed::watch::Watch for Stop<'_> {
+    fn advanced(&mut self, _bytes: u64) {}
+
+    fn stop_requested(&self) -> bool {
+        !self.0.go_on()
     }
 }

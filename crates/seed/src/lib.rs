@@ -6,6 +6,7 @@
 //! | [`pin`] | what an image is once its digests are known |
 //! | [`layout`], [`spool`] | an image on disk |
 //! | [`reader`], [`writer`] | the files of a seed |
+//! | [`pipe`] | bytes on their way between threads |
 //! | [`archive`], [`extract`] | tar with all metadata, written and read |
 //!
 //! There is no ostree and no Kubernetes here: what the parts of a seed are for is the callers'
@@ -16,6 +17,7 @@ pub mod auth;
 pub mod extract;
 pub mod layout;
 pub mod pin;
+pub mod pipe;
 pub mod reader;
 pub mod registry;
 pub mod spool;

@@ -1,30 +1,22 @@
 //! Reading a seed from its layers.
 
+mod collector;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
 use api::{Digest, seed_format};
 
-use crate::archive::{ArchiveError, ArchiveReader, Decoded, Kind, Names};
+use crate::archive::{ArchiveError, ArchiveReader, Decoded, Names};
 use crate::layout::{Layout, LayoutError};
 use crate::pin::SeedPin;
 use crate::watch::Watch;
-
-/// Longest document in bytes.
-const DOCUMENT_LIMIT: u64 = 1 << 20;
-
-/// Longest list of images in bytes.
-const LIST_LIMIT: u64 = 4 << 20;
+pub use collector::{Collector, PartSink};
+use collector::{Located, Position};
 
 /// Most members at the root of one layer; a seed has a dozen.
 const MEMBER_LIMIT: usize = 10_000;
-
-/// Prefix of a name that deletes another from the layers below (OCI image spec, layers).
-const WHITEOUT: &str = ".wh.";
-
-/// Name that deletes everything from the layers below.
-const OPAQUE: &str = ".wh..wh..opq";
 
 /// One of the archives in a seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,6 +93,15 @@ pub enum ReadError {
         /// Which.
         layer: Digest,
     },
+    /// What takes the archives refused one, and says itself why.
+    #[error("{} of the seed was not taken", part.file_name())]
+    Refused {
+        /// Which.
+        part: Part,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The caller asked to stop.
     #[error("reading the seed was stopped")]
     Stopped,
@@ -139,28 +140,6 @@ pub struct SeedReader<'a> {
     parts: BTreeMap<Part, Located>,
 }
 
-/// Where an archive lies.
-#[derive(Debug, Clone)]
-struct Located {
-    layer: Digest,
-    size: u64,
-    at: Position,
-}
-
-#[derive(Debug, Clone)]
-enum Position {
-    /// Bytes from the start of the layer's file, which is not compressed.
-    Offset(u64),
-    /// Members before it in the compressed layer.
-    Ordinal(u64),
-}
-
-/// What one layer says about a name.
-enum Found {
-    Document(Vec<u8>),
-    Part(Part, Located),
-}
-
 impl<'a> SeedReader<'a> {
     /// Reads through all layers once: keeps the documents, notes where the archives are.
     ///
@@ -172,29 +151,16 @@ impl<'a> SeedReader<'a> {
         pin: &'a SeedPin,
         watch: &mut dyn Watch,
     ) -> Result<Self, ReadError> {
-        let mut found = BTreeMap::new();
+        let mut collector = Collector::default();
         for layer in &pin.layers {
-            let (added, removed) = scan(layout, &layer.digest, watch)?;
-            if removed.iter().any(|name| name == OPAQUE) {
-                found.clear();
-            }
-            for name in removed {
-                found.remove(name.trim_start_matches(WHITEOUT));
-            }
-            found.extend(added);
+            let input = Heeding {
+                file: layout.open(&layer.digest)?,
+                watch,
+            };
+            let stopped = || watch.stop_requested();
+            collector.layer(&layer.digest, input, &mut (), &stopped)?;
         }
-        let (mut documents, mut parts) = (Documents::default(), BTreeMap::new());
-        for (name, found) in found {
-            match found {
-                Found::Document(bytes) => drop(documents.0.insert(name, bytes)),
-                Found::Part(part, located) => drop(parts.insert(part, located)),
-            }
-        }
-        if let Some(part) = Part::ALL.into_iter().find(|part| !parts.contains_key(part)) {
-            return Err(ReadError::Missing {
-                name: part.file_name().to_owned(),
-            });
-        }
+        let (documents, parts) = collector.finish()?;
         Ok(Self {
             layout,
             pin,
@@ -259,92 +225,6 @@ impl<'a> SeedReader<'a> {
     }
 }
 
-/// What a layer adds at the image's root, and the names that it takes away.
-fn scan(
-    layout: &Layout,
-    layer: &Digest,
-    watch: &dyn Watch,
-) -> Result<(BTreeMap<String, Found>, Vec<String>), ReadError> {
-    let input = Heeding {
-        file: layout.open(layer)?,
-        watch,
-    };
-    let failed = |source| ReadError::Layer {
-        layer: layer.clone(),
-        source,
-    };
-    let damaged = |source| match watch.stop_requested() {
-        true => ReadError::Stopped,
-        false => ReadError::Archive {
-            layer: layer.clone(),
-            source,
-        },
-    };
-    let decoded = Decoded::new(input).map_err(failed)?;
-    let plain = decoded.is_plain();
-    let mut archive = ArchiveReader::new(decoded, Names::none());
-    let (mut added, mut removed) = (BTreeMap::new(), Vec::new());
-    let mut ordinal = 0;
-    while let Some(entry) = archive.next_entry().map_err(damaged)? {
-        let before = ordinal;
-        ordinal += 1;
-        let Some((parent, name)) = entry.path.split() else {
-            continue;
-        };
-        let (true, Ok(name)) = (parent.is_root(), std::str::from_utf8(name)) else {
-            continue;
-        };
-        if added.len() + removed.len() >= MEMBER_LIMIT {
-            return Err(ReadError::TooMany {
-                layer: layer.clone(),
-            });
-        }
-        if name.starts_with(WHITEOUT) {
-            removed.push(name.to_owned());
-            continue;
-        }
-        let part = Part::ALL.into_iter().find(|part| part.file_name() == name);
-        let limit = limit(name);
-        if part.is_none() && limit.is_none() {
-            continue;
-        }
-        if entry.kind != Kind::File || entry.extents.is_some() {
-            return Err(ReadError::NotAFile {
-                name: name.to_owned(),
-            });
-        }
-        let found = match (part, limit) {
-            (Some(part), _) => {
-                let at = match plain {
-                    true => Position::Offset(archive.position()),
-                    false => Position::Ordinal(before),
-                };
-                Found::Part(
-                    part,
-                    Located {
-                        layer: layer.clone(),
-                        size: entry.size,
-                        at,
-                    },
-                )
-            }
-            (None, Some(limit)) if entry.size > limit => {
-                return Err(ReadError::TooLong {
-                    name: name.to_owned(),
-                    limit,
-                });
-            }
-            (None, _) => {
-                let mut bytes = Vec::new();
-                archive.content().read_to_end(&mut bytes).map_err(failed)?;
-                Found::Document(bytes)
-            }
-        };
-        added.insert(name.to_owned(), found);
-    }
-    Ok((added, removed))
-}
-
 /// A layer's file that ends with an error when a stop is requested.
 struct Heeding<'a> {
     file: File,
@@ -357,18 +237,5 @@ impl Read for Heeding<'_> {
             return Err(io::Error::other("stopped"));
         }
         self.file.read(buf)
-    }
-}
-
-/// How long a document may be; `None` for what is none.
-fn limit(name: &str) -> Option<u64> {
-    match name {
-        seed_format::CONTAINERS_LIST => Some(LIST_LIMIT),
-        seed_format::SEED_INFO
-        | seed_format::RPM_OSTREE
-        | seed_format::MACHINE_CONFIG
-        | seed_format::ETC_DELETIONS => Some(DOCUMENT_LIMIT),
-        _ if name.starts_with("ostree-") && name.ends_with(".origin") => Some(DOCUMENT_LIMIT),
-        _ => None,
     }
 }

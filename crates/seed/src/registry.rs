@@ -2,8 +2,13 @@
 
 mod error;
 mod fetch;
+mod lookup;
+mod patience;
 mod push;
+mod sources;
 
+use std::num::NonZeroU64;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use api::{Digest, ImageRef};
@@ -20,19 +25,20 @@ use sha2::{Digest as _, Sha256};
 
 pub use error::RegistryError;
 use error::classify;
-pub(crate) use fetch::Begun;
 pub use fetch::BlobSink;
+pub use lookup::Lookup;
+pub use patience::Patience;
+pub use sources::Sources;
+pub(crate) use sources::passed_over;
 
 use crate::auth::AuthFile;
+use crate::layout::Layout;
 use crate::pin::{Blob, ImageError, SeedPin, parse_labels, parse_manifest};
 use crate::trust::Trust;
 use crate::watch::Watch;
 
-/// How long a connection may take to come up.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long an open transfer may stay silent.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// How the agent names itself.
+const USER_AGENT: &str = concat!("lifecycle-agent/", env!("CARGO_PKG_VERSION"));
 
 /// How often a silent transfer looks at the stop request.
 const STOP_INTERVAL: Duration = Duration::from_millis(200);
@@ -47,9 +53,16 @@ const DOCUMENT_LIMIT: u64 = 4 << 20;
 pub struct Registry {
     image: ImageRef,
     reference: Reference,
+    /// For documents and for pushing.
     client: Client,
+    /// For blobs.
+    http: reqwest::Client,
     auth: RegistryAuth,
+    /// What the registry's token service gave.
+    token: Mutex<Option<String>>,
     trust: Trust,
+    patience: Patience,
+    bytes_per_second: Option<NonZeroU64>,
 }
 
 /// What a reference named: the pin and the documents that its digests are of.
@@ -61,6 +74,32 @@ pub struct Resolved {
     pub manifest: Vec<u8>,
     /// The image configuration as the registry has it.
     pub config: Vec<u8>,
+}
+
+impl Resolved {
+    /// What was resolved before, if manifest and configuration of the image `digest` are in a layout.
+    pub fn spooled(layout: &Layout, reference: &ImageRef, digest: &Digest) -> Option<Self> {
+        let read = |digest: &Digest| {
+            let bytes = layout.read(digest, DOCUMENT_LIMIT).ok()?;
+            let actual = Digest::from_sha256(&Sha256::digest(&bytes).into());
+            (actual == *digest).then_some(bytes)
+        };
+        let manifest = read(digest)?;
+        let (config, layers) = parse_manifest(&manifest).ok()?;
+        let bytes = read(&config.digest)?;
+        let pin = SeedPin {
+            reference: reference.clone(),
+            digest: digest.clone(),
+            labels: parse_labels(&bytes).ok()?,
+            layers,
+            config,
+        };
+        Some(Self {
+            pin,
+            manifest,
+            config: bytes,
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -89,6 +128,20 @@ impl Registry {
     /// When the reference does not parse, a certificate in `trust` is malformed, or the system has
     /// no certificates at all.
     pub fn new(image: &ImageRef, auth: &AuthFile, trust: &Trust) -> Result<Self, RegistryError> {
+        Self::patient(image, auth, trust, Patience::default())
+    }
+
+    /// As [`Self::new`], with another patience than the usual one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`].
+    pub fn patient(
+        image: &ImageRef,
+        auth: &AuthFile,
+        trust: &Trust,
+        patience: Patience,
+    ) -> Result<Self, RegistryError> {
         let reference: Reference =
             image
                 .as_str()
@@ -97,7 +150,11 @@ impl Registry {
                     image: image.clone(),
                     source: Box::new(error),
                 })?;
-        let client = connect(image, trust, Some(READ_TIMEOUT))?;
+        let client = connect(image, trust, Some(patience))?;
+        let http = blob_client(trust, patience).map_err(|error| RegistryError::Setup {
+            image: image.clone(),
+            source: Box::new(error),
+        })?;
         let auth = match auth.find(reference.registry(), reference.repository()) {
             Some(found) => RegistryAuth::Basic(found.username.clone(), found.password.clone()),
             None => RegistryAuth::Anonymous,
@@ -106,9 +163,22 @@ impl Registry {
             image: image.clone(),
             reference,
             client,
+            http,
             auth,
+            token: Mutex::new(None),
             trust: trust.clone(),
+            patience,
+            bytes_per_second: None,
         })
+    }
+
+    /// Keeps fetches of blobs below this rate.
+    #[must_use]
+    pub fn limited(self, bytes_per_second: Option<NonZeroU64>) -> Self {
+        Self {
+            bytes_per_second,
+            ..self
+        }
     }
 
     /// The image.
@@ -160,11 +230,37 @@ impl Registry {
         client: &Client,
         operation: RegistryOperation,
     ) -> Result<(), RegistryError> {
-        client
+        let token = client
             .auth(&self.reference, &self.auth, operation)
             .await
-            .map(drop)
-            .map_err(|error| classify(&self.image, error))
+            .map_err(|error| classify(&self.image, error))?;
+        if matches!(operation, RegistryOperation::Pull) {
+            *self.token.lock().unwrap_or_else(PoisonError::into_inner) = token;
+        }
+        Ok(())
+    }
+
+    /// Gets another token: the registry refused the last one.
+    async fn renew(&self, watch: &mut dyn Watch) -> Result<(), RegistryError> {
+        let renewed = self.authenticate(&self.client, RegistryOperation::Pull);
+        self.until_stopped(watch, renewed).await?
+    }
+
+    fn authorized(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        let token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*token, &self.auth) {
+            (Some(token), _) => request.bearer_auth(token),
+            (None, RegistryAuth::Basic(user, password)) => request.basic_auth(user, Some(password)),
+            (None, _) => request,
+        }
+    }
+
+    fn blob_url(&self, blob: &Blob) -> String {
+        let (registry, repository) = (
+            self.reference.resolve_registry(),
+            self.reference.repository(),
+        );
+        format!("https://{registry}/v2/{repository}/blobs/{}", blob.digest)
     }
 
     async fn manifest(&self, reference: &Reference) -> Result<Vec<u8>, RegistryError> {
@@ -187,19 +283,7 @@ impl Registry {
     }
 
     fn choose(&self, index: Index) -> Result<String, RegistryError> {
-        let wanted = architecture();
-        let fits = |entry: &&IndexEntry| {
-            entry
-                .platform
-                .as_ref()
-                .is_some_and(|platform| platform.os == "linux" && platform.architecture == wanted)
-        };
-        match index.manifests.iter().find(fits) {
-            Some(entry) => Ok(entry.digest.clone()),
-            None => Err(self.no_seed(ImageError::NotASeed(format!(
-                "the image index has no entry for linux on {wanted}"
-            )))),
-        }
+        fitting(index).map_err(|error| self.no_seed(error))
     }
 
     async fn small_blob(&self, blob: &Blob) -> Result<Vec<u8>, RegistryError> {
@@ -207,9 +291,7 @@ impl Registry {
             let text = "the image configuration is longer than 4 MiB".to_owned();
             return Err(self.no_seed(ImageError::NotASeed(text)));
         }
-        let mut bytes = Vec::new();
-        self.fetch(blob, &mut bytes, &mut ()).await?;
-        Ok(bytes)
+        self.fetch(blob, &mut ()).await
     }
 
     fn no_seed(&self, source: ImageError) -> RegistryError {
@@ -225,7 +307,7 @@ impl Registry {
         watch: &mut dyn Watch,
         request: impl Future<Output = T>,
     ) -> Result<T, RegistryError> {
-        let mut request = Box::pin(request.fuse());
+        let mut request = std::pin::pin!(request.fuse());
         loop {
             if watch.stop_requested() {
                 return Err(RegistryError::Stopped {
@@ -239,19 +321,36 @@ impl Registry {
     }
 }
 
+/// The entry of an index for Linux on this machine's architecture.
+fn fitting(index: Index) -> Result<String, ImageError> {
+    let wanted = architecture();
+    let fits = |entry: &IndexEntry| {
+        entry
+            .platform
+            .as_ref()
+            .is_some_and(|platform| platform.os == "linux" && platform.architecture == wanted)
+    };
+    match index.manifests.into_iter().find(fits) {
+        Some(entry) => Ok(entry.digest),
+        None => Err(ImageError::NotASeed(format!(
+            "the image index has no entry for linux on {wanted}"
+        ))),
+    }
+}
+
 /// A client that trusts the system's certificates and those of `trust`.
 fn connect(
     image: &ImageRef,
     trust: &Trust,
-    read_timeout: Option<Duration>,
+    patience: Option<Patience>,
 ) -> Result<Client, RegistryError> {
     let config = |extra_root_certificates| ClientConfig {
         protocol: ClientProtocol::Https,
         use_monolithic_push: true,
         extra_root_certificates,
-        connect_timeout: Some(CONNECT_TIMEOUT),
-        read_timeout,
-        user_agent: concat!("lifecycle-agent/", env!("CARGO_PKG_VERSION")),
+        connect_timeout: Some(patience.unwrap_or_default().connect),
+        read_timeout: patience.map(|patience| patience.read),
+        user_agent: USER_AGENT,
         ..ClientConfig::default()
     };
     let setup = |error| RegistryError::Setup {
@@ -265,6 +364,22 @@ fn connect(
     }
     // Only now: without system certificates the library would panic on its way here.
     Client::try_from(config(certificates)).map_err(setup)
+}
+
+/// A client for blobs, which the library's own would give without their heads. Redirects are followed,
+/// to TLS only, and take no credentials to another host.
+fn blob_client(trust: &Trust, patience: Patience) -> Result<reqwest::Client, reqwest::Error> {
+    let mut certificates = Vec::new();
+    for pem in trust.pem() {
+        certificates.push(reqwest::Certificate::from_pem(pem)?);
+    }
+    reqwest::Client::builder()
+        .https_only(true)
+        .tls_certs_merge(certificates)
+        .connect_timeout(patience.connect)
+        .read_timeout(patience.read)
+        .user_agent(USER_AGENT)
+        .build()
 }
 
 /// This machine's architecture as Go and OCI call it.

@@ -1,19 +1,33 @@
-//! A pinned image kept on disk, so that a restart reads locally.
+//! A pinned image kept on disk, so that a restart reads locally; or passed through, where there is
+//! no room for it.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+mod growing;
+mod ledger;
+
+use std::fs::File;
+use std::io::Read;
 
 use sha2::{Digest as _, Sha256};
 
 use crate::layout::{Layout, failed};
 use crate::pin::{Blob, SeedPin};
-use crate::registry::{BlobSink, Registry, RegistryError, Resolved};
+use crate::pipe::PipeWriter;
+use crate::registry::{BlobSink as _, Registry, RegistryError, Resolved, Sources, passed_over};
 use crate::watch::Watch;
+use growing::{Growing, Tap};
+
+/// Bytes of a finished blob that are read at once.
+const CHUNK: usize = 1 << 20;
 
 /// Fetches everything that `resolved` pins into `layout`: manifest, configuration, layers. Blobs
 /// that are there and have the right content are not fetched again (they are hashed); one that was
-/// begun is continued where the registry can. `watch` sees the bytes of all layers, whether fetched
-/// or found.
+/// begun is continued behind what its ledger knows. `watch` sees the bytes of all layers, whether
+/// fetched or found.
+///
+/// The layers' bytes also go into `pipe`, one stream a layer, as they arrive: the end of a stream is
+/// written only after that layer was verified, and nothing that a reader makes of it before may be
+/// relied upon. The pipe is cut where the bytes turned out to be wrong, even if the layer is then
+/// fetched once more with success. A reader that is gone does not end the fetch.
 ///
 /// Success means that all of it is on disk, verified and durable.
 ///
@@ -21,18 +35,25 @@ use crate::watch::Watch;
 ///
 /// See [`RegistryError`]. What was fetched stays; calling again continues.
 pub async fn spool(
-    registry: &Registry,
+    sources: Sources<'_>,
     resolved: &Resolved,
     layout: &Layout,
+    pipe: Option<PipeWriter>,
     watch: &mut dyn Watch,
 ) -> Result<(), RegistryError> {
+    let mut tap = Tap::new(pipe);
     layout.store(&resolved.config)?;
     let manifest = layout.store(&resolved.manifest)?;
     let SeedPin {
         reference, layers, ..
     } = &resolved.pin;
     for layer in layers {
-        spool_blob(registry, layer, layout, watch).await?;
+        if reread(layout, layer, &mut tap, watch, sources.own.image())? {
+            continue;
+        }
+        let growing = Growing::resume(layout, layer, &mut tap, watch)?;
+        let growing = fetch(sources, layer, growing, watch).await?;
+        growing.publish(layout, layer)?;
     }
     let size = resolved.manifest.len() as u64;
     let kind = oci_client::manifest::OCI_IMAGE_MEDIA_TYPE;
@@ -40,83 +61,126 @@ pub async fn spool(
     Ok(())
 }
 
-async fn spool_blob(
-    registry: &Registry,
-    blob: &Blob,
-    layout: &Layout,
+/// As [`spool`], but nothing is kept: the layers only go into `pipe`.
+///
+/// # Errors
+///
+/// See [`RegistryError`]. Calling again begins anew.
+pub async fn pass(
+    sources: Sources<'_>,
+    resolved: &Resolved,
+    pipe: PipeWriter,
     watch: &mut dyn Watch,
 ) -> Result<(), RegistryError> {
-    if layout.verified(&blob.digest, watch)? {
-        watch.advanced(blob.size);
-        return Ok(());
-    }
-    let path = layout.partial(blob.digest.hex());
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(failed("opening", &path))?;
-    let mut partial = Partial { file };
-    let begun = partial
-        .begun(blob, watch)
-        .map_err(failed("reading", &path))?;
-    let resumed = begun.len > 0;
-    watch.advanced(begun.len);
-    let fetched = registry.fetch_rest(blob, begun, &mut partial, watch).await;
-    match fetched {
-        Err(RegistryError::WrongDigest { .. }) if resumed => {
-            // What a power cut left of the beginning may be the wrong part: once more, all of it.
-            partial.restart().map_err(failed("emptying", &path))?;
-            registry.fetch(blob, &mut partial, watch).await?;
+    let mut tap = Tap::new(Some(pipe));
+    for layer in &resolved.pin.layers {
+        let growing = fetch(sources, layer, Growing::passing(&mut tap), watch).await?;
+        growing.finish();
+        if !tap.is_open() {
+            return Ok(());
         }
-        Err(error @ RegistryError::WrongDigest { .. }) => {
-            partial.restart().map_err(failed("emptying", &path))?;
-            return Err(error);
-        }
-        result => result?,
     }
-    partial.file.sync_all().map_err(failed("syncing", &path))?;
-    layout.publish(&path, &blob.digest)?;
     Ok(())
 }
 
-/// A blob that is growing.
-struct Partial {
-    file: File,
-}
-
-impl Partial {
-    /// Hashes what an earlier attempt left and stands at its end.
-    fn begun(&mut self, blob: &Blob, watch: &dyn Watch) -> io::Result<crate::registry::Begun> {
-        let mut begun = crate::registry::Begun::default();
-        if self.file.metadata()?.len() > blob.size {
-            self.restart()?;
-            return Ok(begun);
-        }
-        let mut hasher = Sha256::new();
-        let mut buffer = vec![0; 1 << 20];
-        while !watch.stop_requested() {
-            let len = self.file.read(&mut buffer)?;
-            if len == 0 {
-                break;
+/// Brings a blob to its end, from each source in turn.
+async fn fetch<'a>(
+    sources: Sources<'_>,
+    blob: &Blob,
+    mut growing: Growing<'a>,
+    watch: &mut dyn Watch,
+) -> Result<Growing<'a>, RegistryError> {
+    for mirror in sources.mirrors {
+        match fetch_from(mirror, blob, &mut growing, watch).await {
+            Ok(()) => return Ok(growing),
+            Err(error @ (RegistryError::Stopped { .. } | RegistryError::Store { .. })) => {
+                return Err(error);
             }
-            hasher.update(&buffer[..len]);
-            begun.len += len as u64;
+            Err(error) => {
+                if matches!(error, RegistryError::WrongDigest { .. }) {
+                    growing.restart()?;
+                }
+                passed_over(mirror, &error);
+            }
         }
-        begun.hasher = hasher;
-        Ok(begun)
+    }
+    let resumed = growing.len() > 0;
+    let mut fetched = fetch_from(sources.own, blob, &mut growing, watch).await;
+    if matches!(fetched, Err(RegistryError::WrongDigest { .. })) {
+        growing.restart()?;
+        if resumed {
+            // What was there before may have been the wrong part: once more, all of it.
+            fetched = fetch_from(sources.own, blob, &mut growing, watch).await;
+        }
+    }
+    match fetched {
+        Err(error @ RegistryError::WrongDigest { .. }) => {
+            growing.restart()?;
+            Err(error)
+        }
+        result => result.map(|()| growing),
     }
 }
 
-impl BlobSink for Partial {
-    fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)
+async fn fetch_from(
+    registry: &Registry,
+    blob: &Blob,
+    growing: &mut Growing<'_>,
+    watch: &mut dyn Watch,
+) -> Result<(), RegistryError> {
+    let store = |source| RegistryError::Store {
+        image: registry.image().clone(),
+        source,
+    };
+    let fetched = registry.fetch_rest(blob, growing, watch).await;
+    growing.pause().map_err(store)?;
+    fetched?;
+    let actual = growing.digest().map_err(store)?;
+    if actual == blob.digest {
+        Ok(())
+    } else {
+        Err(registry.wrong(blob, actual.to_string()))
     }
+}
 
-    fn restart(&mut self) -> io::Result<()> {
-        self.file.set_len(0)?;
-        self.file.seek(SeekFrom::Start(0)).map(drop)
+/// Passes on a blob that is in the layout; `false` when it is not there or not what it should be.
+fn reread(
+    layout: &Layout,
+    blob: &Blob,
+    tap: &mut Tap,
+    watch: &mut dyn Watch,
+    image: &api::ImageRef,
+) -> Result<bool, RegistryError> {
+    if !tap.is_open() {
+        let found = layout.verified(&blob.digest, watch)?;
+        watch.advanced(if found { blob.size } else { 0 });
+        return Ok(found);
     }
+    let path = layout.path(&blob.digest);
+    let mut file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(failed("opening", &path)(error).into()),
+    };
+    let (mut hasher, mut buffer) = (Sha256::new(), vec![0; CHUNK]);
+    loop {
+        if watch.stop_requested() {
+            let image = image.clone();
+            return Err(RegistryError::Stopped { image });
+        }
+        let len = file.read(&mut buffer).map_err(failed("reading", &path))?;
+        let Some(bytes @ [_, ..]) = buffer.get(..len) else {
+            break;
+        };
+        hasher.update(bytes);
+        tap.pass(bytes);
+        watch.advanced(len as u64);
+    }
+    if api::Digest::from_sha256(&hasher.finalize().into()) == blob.digest {
+        tap.end();
+        return Ok(true);
+    }
+    tap.cut();
+    std::fs::remove_file(&path).map_err(failed("removing", &path))?;
+    Ok(false)
 }

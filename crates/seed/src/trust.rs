@@ -98,6 +98,10 @@ impl Trust {
         files.iter().try_for_each(|file| self.add(file))
     }
 
+    pub(crate) fn pem(&self) -> impl Iterator<Item = &[u8]> {
+        self.pem.iter().map(Vec::as_slice)
+    }
+
     pub(crate) fn certificates(&self) -> Vec<Certificate> {
         self.pem
             .iter()

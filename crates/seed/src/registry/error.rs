@@ -139,7 +139,7 @@ impl RegistryError {
 #[error("{0}")]
 struct Said(String);
 
-fn said(text: &str) -> Cause {
+pub(super) fn said(text: &str) -> Cause {
     let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     Box::new(Said(line.escape_debug().take(200).collect()))
 }
@@ -148,17 +148,7 @@ fn said(text: &str) -> Cause {
 pub(super) fn classify(image: &ImageRef, error: OciDistributionError) -> RegistryError {
     let image = image.clone();
     match error {
-        OciDistributionError::RequestError(error) => {
-            let error = error.without_url();
-            let status = error.status().map(|status| status.as_u16());
-            let chain = chain(&error);
-            let source: Cause = Box::new(error);
-            match status {
-                Some(code) => by_status(image, code, source),
-                None if chain.contains("certificate") => RegistryError::Untrusted { image, source },
-                None => RegistryError::Unreachable { image, source },
-            }
-        }
+        OciDistributionError::RequestError(error) => requested(image, error),
         OciDistributionError::ServerError { code, message, .. } => {
             by_status(image, code, said(&format!("status {code}: {message}")))
         }
@@ -198,7 +188,20 @@ pub(super) fn classify(image: &ImageRef, error: OciDistributionError) -> Registr
     }
 }
 
-fn by_status(image: ImageRef, code: u16, source: Cause) -> RegistryError {
+/// Sorts what goes wrong with a request.
+pub(super) fn requested(image: ImageRef, error: reqwest::Error) -> RegistryError {
+    let error = error.without_url();
+    let status = error.status().map(|status| status.as_u16());
+    let chain = chain(&error);
+    let source: Cause = Box::new(error);
+    match status {
+        Some(code) => by_status(image, code, source),
+        None if chain.contains("certificate") => RegistryError::Untrusted { image, source },
+        None => RegistryError::Unreachable { image, source },
+    }
+}
+
+pub(super) fn by_status(image: ImageRef, code: u16, source: Cause) -> RegistryError {
     match code {
         401 | 403 => RegistryError::Unauthorized { image, source },
         404 => RegistryError::NotFound { image, source },

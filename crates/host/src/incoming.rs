@@ -1,0 +1,232 @@
+//! What a fetch has brought for a stateroot before its deployment exists, or before the seed was verified.
+//!
+//! It lies in the stateroot, `incoming/`, so that it is on the same filesystem and goes with the stateroot: `var/`, the
+//! tree that becomes the stateroot's; and `etc.tgz` with `etc.deletions`, as they are in the seed. Each counts only with
+//! its mark, which names the seed and is written when the whole seed was verified and what it speaks of is durable.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use api::{Digest, StaterootName};
+use node::ports::SeedPin;
+use node::steps::VAR_UNPACKED;
+use node::{PortError, PortResult};
+use rustix::fs::RenameFlags;
+
+use crate::directory::Anchor;
+use crate::failure::{Attempt, io_kind};
+use crate::layout::Layout;
+use crate::tree::{self, RemoveError};
+
+/// Its name in the stateroot.
+const NAME: &str = "incoming";
+
+/// Where a stateroot's own marks are, below `var`.
+const MARKS: &str = "lib/lca";
+
+/// Longest mark or record that is taken over.
+const MARK_LIMIT: u64 = 1 << 20;
+
+/// What was brought for one stateroot.
+pub(crate) struct Incoming {
+    stateroot: PathBuf,
+}
+
+impl Incoming {
+    /// Of this stateroot, whether there is anything or not.
+    pub(crate) fn of(layout: &Layout, stateroot: &StaterootName) -> Self {
+        let stateroot = layout.stateroot(stateroot);
+        Self { stateroot }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.stateroot.join(NAME)
+    }
+
+    /// The tree that becomes `/var`.
+    pub(crate) fn var(&self) -> PathBuf {
+        self.path().join("var")
+    }
+
+    /// The archive of `/etc`.
+    pub(crate) fn etc(&self) -> PathBuf {
+        self.path().join("etc.tgz")
+    }
+
+    fn etc_mark(&self) -> PathBuf {
+        self.path().join("etc-complete")
+    }
+
+    fn deletions(&self) -> PathBuf {
+        self.path().join("etc.deletions")
+    }
+
+    /// Removes what is there and begins anew.
+    pub(crate) fn begin(&self) -> PortResult<()> {
+        self.remove()?;
+        fs::create_dir(self.path())
+            .and_then(|()| fs::create_dir(self.var()))
+            .attempt(|| format!("making {}", self.path().display()))
+    }
+
+    /// Removes all of it.
+    pub(crate) fn remove(&self) -> PortResult<()> {
+        let attempt = || format!("removing {}", self.path().display());
+        let anchor = Anchor::open(&self.stateroot).attempt(attempt)?;
+        let place = anchor.map(|anchor| anchor.place(NAME)).transpose();
+        let Some(place) = place.attempt(attempt)?.flatten() else {
+            return Ok(());
+        };
+        tree::remove(&place, &mut |_| true).map_err(|error| match error {
+            RemoveError::Io(error) => PortError::new(io_kind(&error), attempt(), error),
+            RemoveError::Stopped => PortError::stopped(attempt()),
+        })
+    }
+
+    /// Marks what is complete; its content is durable already.
+    pub(crate) fn mark(&self, pin: &SeedPin, var: bool, etc: Option<&[u8]>) -> PortResult<()> {
+        let attempt = || format!("marking {}", self.path().display());
+        let write = || -> io::Result<()> {
+            if var {
+                self.copy_marks()?;
+                write_mark(&self.var(), &pin.digest)?;
+            }
+            if let Some(deletions) = etc {
+                fs::write(self.deletions(), deletions)?;
+                fs::write(self.etc_mark(), pin.digest.as_str())?;
+            }
+            sync(&self.path())
+        };
+        write().attempt(attempt)
+    }
+
+    /// Puts the tree in the place of the stateroot's `/var` if it is complete and of this seed. It is the stateroot's
+    /// from one moment to the next, mark and all.
+    pub(crate) fn take_var(&self, pin: &SeedPin) -> PortResult<bool> {
+        let attempt = || format!("putting {} in place", self.var().display());
+        let swap = || -> io::Result<bool> {
+            if read_mark(&self.var())?.as_deref() != Some(pin.digest.as_str()) {
+                return Ok(false);
+            }
+            // What was written there since.
+            self.copy_marks()?;
+            write_mark(&self.var(), &pin.digest)?;
+            sync(&self.path())?;
+            let (from, to) = (File::open(self.path())?, File::open(&self.stateroot)?);
+            rustix::fs::renameat_with(
+                from.as_fd(),
+                "var",
+                to.as_fd(),
+                "var",
+                RenameFlags::EXCHANGE,
+            )?;
+            sync(&self.stateroot)?;
+            Ok(true)
+        };
+        let swapped = swap().attempt(attempt)?;
+        if swapped {
+            self.remove_old_var()?;
+        }
+        Ok(swapped)
+    }
+
+    /// The archive of `/etc` and what was deleted from there, if they are complete and of this seed.
+    pub(crate) fn take_etc(&self, pin: &SeedPin) -> PortResult<Option<(File, String)>> {
+        let attempt = || format!("reading {}", self.etc().display());
+        let mark = absent_is_none(fs::read_to_string(self.etc_mark())).attempt(attempt)?;
+        if mark.as_deref() != Some(pin.digest.as_str()) {
+            return Ok(None);
+        }
+        let deletions = fs::read(self.deletions()).attempt(attempt)?;
+        let deletions = String::from_utf8_lossy(&deletions).into_owned();
+        let archive = File::open(self.etc()).attempt(attempt)?;
+        Ok(Some((archive, deletions)))
+    }
+
+    fn remove_old_var(&self) -> PortResult<()> {
+        let attempt = || format!("removing {}", self.var().display());
+        let anchor = Anchor::open(&self.path()).attempt(attempt)?;
+        let place = anchor.map(|anchor| anchor.place("var")).transpose();
+        let Some(place) = place.attempt(attempt)?.flatten() else {
+            return Ok(());
+        };
+        tree::remove(&place, &mut |_| true).map_err(|error| match error {
+            RemoveError::Io(error) => PortError::new(io_kind(&error), attempt(), error),
+            RemoveError::Stopped => PortError::stopped(attempt()),
+        })
+    }
+
+    /// Takes over the marks that the stateroot's `/var` has: whose it is must be known at every moment.
+    fn copy_marks(&self) -> io::Result<()> {
+        let Some(old) = Anchor::open(&self.stateroot.join("var"))? else {
+            return Ok(());
+        };
+        let Some(new) = Anchor::open(&self.var())? else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let Some(marks) = old.directory(MARKS)? else {
+            return Ok(());
+        };
+        for name in crate::directory::names(&marks)? {
+            let Some(name) = name.to_str() else { continue };
+            let rel = format!("{MARKS}/{name}");
+            let Some(content) = read_file(&old, &rel)? else {
+                continue;
+            };
+            new.ensure_place(&rel)?
+                .replace(|file| io::Write::write_all(file, &content))?;
+        }
+        Ok(())
+    }
+}
+
+/// Where the mark of a complete `/var` is, below `var`.
+fn var_mark() -> &'static str {
+    VAR_UNPACKED.trim_start_matches("/var/")
+}
+
+fn read_mark(var: &Path) -> io::Result<Option<String>> {
+    let Some(anchor) = Anchor::open(var)? else {
+        return Ok(None);
+    };
+    let content = read_file(&anchor, var_mark())?;
+    Ok(content.map(|content| String::from_utf8_lossy(&content).trim_end().to_owned()))
+}
+
+fn write_mark(var: &Path, seed: &Digest) -> io::Result<()> {
+    let Some(anchor) = Anchor::open(var)? else {
+        return Err(io::ErrorKind::NotFound.into());
+    };
+    let place = anchor.ensure_place(var_mark())?;
+    place.replace(|file| io::Write::write_all(file, seed.as_str().as_bytes()))
+}
+
+/// A short regular file; `None` for anything else.
+fn read_file(anchor: &Anchor, rel: &str) -> io::Result<Option<Vec<u8>>> {
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK;
+    let Some(file) = anchor.open_below(rel, flags)? else {
+        return Ok(None);
+    };
+    let file = File::from(file);
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.len() > MARK_LIMIT {
+        return Ok(None);
+    }
+    let mut content = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(file, MARK_LIMIT), &mut content)?;
+    Ok(Some(content))
+}
+
+fn sync(directory: &Path) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(File::open(directory)?)?)
+}
+
+fn absent_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
