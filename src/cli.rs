@@ -9,7 +9,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::{controller, post_pivot, seed_create, status, watch};
+use crate::{controller, endpoints, post_pivot, seed_create, status, watch};
 
 /// Name and version: what journals are signed with.
 pub(crate) const PROGRAM: &str = concat!("lifecycle-agent ", env!("CARGO_PKG_VERSION"));
@@ -69,7 +69,12 @@ impl ApiServer {
 #[derive(Subcommand)]
 enum Command {
     /// Watch the ImageBasedUpgrade and carry out what its stage asks for. Runs on the node as root.
-    Controller(ApiServer),
+    Controller {
+        #[command(flatten)]
+        api: ApiServer,
+        #[command(flatten)]
+        endpoints: endpoints::Arguments,
+    },
     /// Give a freshly booted target this site's identity (installation-configuration.service).
     PostPivot(ApiServer),
     /// Make seed images.
@@ -129,7 +134,7 @@ pub(crate) fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Controller(api) => controller::run(&api),
+        Command::Controller { api, endpoints } => controller::run(&api, &endpoints),
         Command::PostPivot(api) => post_pivot::run(&api),
         Command::Seed(SeedCommand::Create(arguments)) => seed_create::run(&arguments),
         Command::Status { api, output } => status::run(&api, output),

@@ -13,9 +13,13 @@ use node::ports::{Cluster, Published};
 use node::{Agent, PortResult, Restored};
 use planner::{Plan, PlanName};
 
+use crate::announcing::{Announced, Announcing};
 use crate::background::{self, Background};
 use crate::cli::{ApiServer, PROGRAM};
 use crate::deletion;
+use crate::endpoints;
+use crate::health::Health;
+use crate::metrics::Metrics;
 use crate::node_ports::NodePorts;
 use crate::telling::{Telling, lost_worker};
 
@@ -36,9 +40,16 @@ enum Nudge {
 }
 
 /// Runs until the process is told to end.
-pub(crate) fn run(api: &ApiServer) -> Result<()> {
+pub(crate) fn run(api: &ApiServer, endpoints: &endpoints::Arguments) -> Result<()> {
     let instance = host::Instance::acquire().context("becoming this node's only agent")?;
     let background = Background::start()?;
+    let readers = Readers::default();
+    endpoints::serve(
+        background.handle(),
+        endpoints,
+        &readers.metrics,
+        &readers.health,
+    );
     let (sender, nudges) = channel();
     listen_for_end(&background, sender.clone());
     let opened = NodePorts::open_patiently(api, &background, |wait| ended_within(&nudges, wait))?;
@@ -46,6 +57,7 @@ pub(crate) fn run(api: &ApiServer) -> Result<()> {
         return Ok(());
     };
     let agent = Agent::new(ports.ports(), PROGRAM);
+    readers.metrics.follow(agent.latest().clone());
     std::thread::scope(|scope| {
         let cluster = ports.cluster();
         let (live, lost) = (None, None);
@@ -53,6 +65,7 @@ pub(crate) fn run(api: &ApiServer) -> Result<()> {
             scope,
             agent: &agent,
             cluster,
+            readers: &readers,
             sender,
             live,
             lost,
@@ -121,10 +134,19 @@ fn follow(background: &Background, connection: Connection, sender: Sender<Nudge>
     });
 }
 
+/// Whoever looks at the agent from outside, besides through the object.
+#[derive(Default)]
+struct Readers {
+    announced: Announced,
+    metrics: Metrics,
+    health: Health,
+}
+
 struct Passes<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
     agent: &'scope Agent<'env>,
     cluster: &'scope dyn Cluster,
+    readers: &'scope Readers,
     sender: Sender<Nudge>,
     /// The newest object that is known.
     live: Option<Box<ImageBasedUpgrade>>,
@@ -156,11 +178,13 @@ impl<'scope> Passes<'scope, '_> {
                 Ok(Some(Nudge::Seen(seen))) => self.see(seen),
                 Ok(None | Some(Nudge::Run)) => {}
             }
-            wait = if self.lost.is_some() {
-                self.bring_back()
-            } else {
-                self.pass()
-            };
+            wait = self.readers.health.during(|| {
+                if self.lost.is_some() {
+                    self.bring_back()
+                } else {
+                    self.pass()
+                }
+            });
         }
     }
 
@@ -181,6 +205,7 @@ impl<'scope> Passes<'scope, '_> {
             self.lost = Some(self.live.take().or(self.lost.take().flatten()));
             return;
         };
+        self.readers.health.saw_object();
         match &self.live {
             // Deleted and made anew between two looks.
             Some(live)
@@ -235,6 +260,7 @@ impl<'scope> Passes<'scope, '_> {
                 return Some(RETRY);
             }
         };
+        self.readers.metrics.enter(pass.decision.state);
         tracing::debug!(state = %pass.decision.state, act = ?pass.decision.act, "pass");
         if pass.ask_cluster {
             self.ask_cluster();
@@ -281,10 +307,11 @@ impl<'scope> Passes<'scope, '_> {
             return;
         }
         let stop = self.agent.latest().begin(plan.name);
-        let (agent, cluster, sender) = (self.agent, self.cluster, self.sender.clone());
+        let (agent, cluster, readers) = (self.agent, self.cluster, self.readers);
+        let sender = self.sender.clone();
         self.scope.spawn(move || {
             let name = plan.name;
-            let work = || carry_out(agent, cluster, &plan, &stop, &sender);
+            let work = || carry_out(agent, cluster, readers, &plan, &stop, &sender);
             if catch_unwind(AssertUnwindSafe(work)).is_err() {
                 agent
                     .latest()
@@ -298,6 +325,7 @@ impl<'scope> Passes<'scope, '_> {
 fn carry_out(
     agent: &Agent<'_>,
     cluster: &dyn Cluster,
+    readers: &Readers,
     plan: &Plan,
     stop: &StopToken,
     sender: &Sender<Nudge>,
@@ -307,7 +335,10 @@ fn carry_out(
         PlanName::Return => Some(api::message::EVENT_REBOOT_FOR_ROLLBACK),
         _ => None,
     };
-    let mut telling = Telling::new(cluster, note, || drop(sender.send(Nudge::Run)));
+    let attempt = agent.latest().attempts() + 1;
+    let announcing = Announcing::new(cluster, &readers.announced, note, attempt);
+    let nudge = || drop(sender.send(Nudge::Run));
+    let mut telling = Telling::new(announcing, readers.metrics.clone(), nudge);
     let outcome = agent.carry_out(plan, stop, &mut telling);
     tracing::debug!(?outcome, plan = plan.name.as_str(), "run ended");
 }

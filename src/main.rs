@@ -1,9 +1,14 @@
 //! `lifecycle-agent`: one binary, several entry points (see `cli`).
 
+mod announcing;
 mod background;
+mod certificates;
 mod cli;
 mod controller;
 mod deletion;
+mod endpoints;
+mod health;
+mod metrics;
 mod node_ports;
 mod post_pivot;
 mod seed_create;

@@ -4,8 +4,10 @@ use anyhow::Result;
 use engine::StopToken;
 use node::{Agent, FirstBoot};
 
+use crate::announcing::{Announced, Announcing};
 use crate::background::Background;
 use crate::cli::{ApiServer, PROGRAM};
+use crate::metrics::Metrics;
 use crate::node_ports::NodePorts;
 use crate::telling::Telling;
 
@@ -21,7 +23,11 @@ pub(crate) fn run(api: &ApiServer) -> Result<()> {
         return Ok(());
     };
     let agent = Agent::new(ports.ports(), PROGRAM);
-    let mut telling = Telling::new(ports.cluster(), None, || {});
+    let (announced, metrics) = (Announced::default(), Metrics::default());
+    // Nobody serves these: the controller tells what it finds in the journal.
+    metrics.follow(agent.latest().clone());
+    let announcing = Announcing::new(ports.cluster(), &announced, None, 1);
+    let mut telling = Telling::new(announcing, metrics, || {});
     match node::first_boot(&agent, &StopToken::new(), &mut telling)? {
         FirstBoot::NothingToDo => {
             // Somebody else's boot, or the work was done before the unit was disabled.

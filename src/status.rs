@@ -7,7 +7,7 @@ use api::ImageBasedUpgrade;
 use engine::{JournalStore, RunView, StepState};
 use host::{HostFiles, HostOstree, Layout};
 use node::ports::{Cluster, Deployment, Ostree};
-use node::{JournalFiles, PortResult};
+use node::{FailureNote, JournalFiles, PortResult, ProgressNote};
 use serde_json::{Value, json};
 
 use crate::background::Background;
@@ -19,6 +19,8 @@ struct Found {
     upgrade: Result<Option<ImageBasedUpgrade>, String>,
     deployments: Result<Vec<Deployment>, String>,
     run: Option<RunView>,
+    /// What that run told last of a step that is not done.
+    progress: Option<ProgressNote>,
 }
 
 /// Prints the status. Parts that cannot be had are named; nothing is changed and nothing waited for longer than a few
@@ -27,10 +29,15 @@ pub(crate) fn run(api: &ApiServer, output: Output) -> Result<()> {
     let background = Background::start()?;
     let chain = |error: node::PortError| engine::error_chain(&error);
     let layout = Layout::running();
+    let files = HostFiles::new(layout.clone());
+    let run = latest_run(&files);
+    let progress = ProgressNote::find(&files)
+        .filter(|note| run.as_ref().is_some_and(|run| note.speaks_of(run)));
     let found = Found {
         upgrade: upgrade(api, &background).map_err(chain),
-        deployments: HostOstree::new(layout.clone()).deployments().map_err(chain),
-        run: latest_run(&HostFiles::new(layout)),
+        deployments: HostOstree::new(layout).deployments().map_err(chain),
+        run,
+        progress,
     };
     match output {
         Output::Text => print(&text(&found)),
@@ -56,7 +63,7 @@ fn text(found: &Found) -> String {
     let _ = write_upgrade(&mut text, &found.upgrade);
     let _ = write_deployments(&mut text, &found.deployments);
     if let Some(run) = &found.run {
-        let _ = write_run(&mut text, run);
+        let _ = write_run(&mut text, run, found.progress.as_ref());
     }
     text
 }
@@ -123,7 +130,11 @@ fn write_deployments(
     }
 }
 
-fn write_run(text: &mut String, run: &RunView) -> std::fmt::Result {
+fn write_run(
+    text: &mut String,
+    run: &RunView,
+    progress: Option<&ProgressNote>,
+) -> std::fmt::Result {
     let end = run.end.map_or("unfinished".to_owned(), |end| {
         format!("{end:?}").to_lowercase()
     });
@@ -141,10 +152,23 @@ fn write_run(text: &mut String, run: &RunView) -> std::fmt::Result {
         };
         writeln!(text, "{mark} {:<22} {took}", step.name)?;
     }
+    if let Some(note) = progress {
+        writeln!(text, "Progress at {}: {}", time(note.at), note.place())?;
+    }
     if let Some(failure) = &run.last_error {
-        writeln!(text, "Last error ({}): {}", failure.kind, failure.error)?;
+        writeln!(
+            text,
+            "Last error ({}, {}): {}",
+            failure.kind,
+            time(failure.at),
+            failure.error
+        )?;
     }
     Ok(())
+}
+
+fn time(unix: u64) -> api::Timestamp {
+    api::Timestamp::from_unix(i64::try_from(unix).unwrap_or_default())
 }
 
 fn document(found: &Found) -> Value {
@@ -162,5 +186,111 @@ fn document(found: &Found) -> Value {
         "upgrade": known(found.upgrade.as_ref().map(|ibu| json!(ibu))),
         "deployments": known(deployments),
         "latestRun": found.run,
+        "progress": found.progress,
+        "lastError": found
+            .run
+            .as_ref()
+            .and_then(|run| run.last_error.as_ref())
+            .map(FailureNote::from),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::{Event, StepRef};
+
+    use super::*;
+
+    fn found() -> Found {
+        let step = |index, name: &str| StepRef {
+            index,
+            name: name.to_owned(),
+        };
+        let mut run = RunView::default();
+        for event in [
+            Event::RunStarted {
+                run: "r1".parse().unwrap(),
+                plan: "fetch-seed".to_owned(),
+                steps: vec!["fetch-seed".to_owned(), "sync".to_owned()],
+                at: 1_706_815_000,
+            },
+            Event::StepStarted {
+                step: step(0, "fetch-seed"),
+                at: 1_706_815_000,
+            },
+            Event::StepFailed {
+                step: step(0, "fetch-seed"),
+                kind: "transient".to_owned(),
+                error: "fetching a blob: reset".to_owned(),
+                at: 1_706_815_240,
+            },
+        ] {
+            run.apply(&event);
+        }
+        let progress = ProgressNote {
+            run: "r1".to_owned(),
+            plan: "fetch-seed".to_owned(),
+            step: "fetch-seed".to_owned(),
+            number: 1,
+            steps: 2,
+            done: 512 << 20,
+            total: Some(1830 << 20),
+            unit: engine::Unit::Bytes,
+            rate_per_second: Some(85 << 20),
+            seconds_left: Some(16),
+            object: "layer".to_owned(),
+            at: 1_706_815_239,
+        };
+        assert!(progress.speaks_of(&run));
+        Found {
+            upgrade: Err("connection refused".to_owned()),
+            deployments: Ok(Vec::new()),
+            run: Some(run),
+            progress: Some(progress),
+        }
+    }
+
+    #[test]
+    fn the_last_progress_and_error_are_told_without_an_api_server() {
+        assert_eq!(
+            text(&found()),
+            "Upgrade: not known: connection refused
+Deployments, in boot order:
+Latest run: fetch-seed (unfinished)
+! fetch-seed             240 s
+  sync                   \n\
+Progress at 2024-02-01T19:20:39Z: step fetch-seed (1 of 2): 512 of 1830 MiB, 85 MiB/s, 16 s left (layer)
+Last error (transient, 2024-02-01T19:20:40Z): fetching a blob: reset
+"
+        );
+    }
+
+    #[test]
+    fn programs_find_the_documented_fields() {
+        let document = document(&found());
+        assert_eq!(
+            document["progress"],
+            json!({
+                "run": "r1", "plan": "fetch-seed", "step": "fetch-seed", "number": 1, "steps": 2,
+                "done": 536_870_912u64, "total": 1_918_894_080u64, "unit": "bytes", "ratePerSecond": 89_128_960u64,
+                "secondsLeft": 16, "object": "layer", "at": 1_706_815_239u64,
+            })
+        );
+        assert_eq!(
+            document["lastError"],
+            json!({
+                "step": "fetch-seed", "kind": "transient", "error": "fetching a blob: reset", "at": 1_706_815_240u64,
+            })
+        );
+        let documented = include_str!("../docs/metrics.md");
+        for part in ["progress", "lastError"] {
+            for field in document[part].as_object().unwrap().keys() {
+                let named = [format!(".{field}`"), format!("{part}.{field}`")];
+                assert!(
+                    named.iter().any(|name| documented.contains(name)),
+                    "{part}.{field}"
+                );
+            }
+        }
+    }
 }

@@ -1,35 +1,32 @@
-//! Readers of a run's events: the log, Kubernetes Events, and whoever waits to look again.
+//! Readers of a run's events: the log, Kubernetes Events, metrics, and whoever waits to look again.
 
 use std::time::{Duration, Instant};
 
 use engine::{Event, EventSink, Outcome};
 use node::ErrorKind;
-use node::ports::Cluster;
+
+use crate::announcing::Announcing;
+use crate::metrics::Metrics;
 
 /// The status is written at most this often while a run only progresses.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// Tells every event to every reader.
 pub(crate) struct Telling<'a, N: FnMut()> {
-    cluster: &'a dyn Cluster,
+    announcing: Announcing<'a>,
+    metrics: Metrics,
     nudge: N,
     nudged: Option<Instant>,
-    reason: Option<&'static str>,
 }
 
 impl<'a, N: FnMut()> Telling<'a, N> {
-    /// `nudge` is called when readers of the run's view shall look; `reboot_note` is what a reboot in this plan is
-    /// announced with.
-    pub(crate) fn new(
-        cluster: &'a dyn Cluster,
-        reboot_note: Option<&'static str>,
-        nudge: N,
-    ) -> Self {
+    /// `nudge` is called when readers of the run's view shall look.
+    pub(crate) fn new(announcing: Announcing<'a>, metrics: Metrics, nudge: N) -> Self {
         Self {
-            cluster,
+            announcing,
+            metrics,
             nudge,
             nudged: None,
-            reason: reboot_note,
         }
     }
 }
@@ -37,15 +34,12 @@ impl<'a, N: FnMut()> Telling<'a, N> {
 impl<N: FnMut()> EventSink for Telling<'_, N> {
     fn record(&mut self, event: &Event) {
         log(event);
-        if let (Event::StepStarted { step, .. }, Some(note)) = (event, self.reason)
-            && step.name == "reboot"
-        {
-            self.cluster.announce(api::names::EVENT_REBOOT, note);
-        }
+        self.metrics.record(event);
+        self.announcing.record(event);
         let rested = self
             .nudged
             .is_none_or(|last| last.elapsed() >= PROGRESS_EVERY);
-        if rested || !matches!(event, Event::StepProgress { .. }) {
+        if rested || !event.lossy() {
             self.nudged = Some(Instant::now());
             (self.nudge)();
         }

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use api::{ImageBasedUpgrade, Stage, Timestamp};
 use cluster::Sighting;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use node::{Amount, Place};
+use node::Place;
 use planner::State;
 use serde_json::json;
 
@@ -70,6 +70,19 @@ fn latest_message(ibu: &ImageBasedUpgrade) -> String {
         .unwrap_or_default()
 }
 
+/// What is worth a line of its own: the step and what went wrong before, but not how far it is.
+fn change(text: &str, place: Option<&Place>) -> String {
+    let Some(place) = place else {
+        return text.to_owned();
+    };
+    let mut line = format!("{text} [{} {}/{}]", place.step, place.number, place.steps);
+    if !place.error.is_empty() {
+        line.push_str(" after an error: ");
+        line.push_str(&place.error);
+    }
+    line
+}
+
 /// A terminal with a bar, or lines where there is none.
 struct Screen {
     output: Output,
@@ -80,9 +93,8 @@ struct Screen {
 impl Screen {
     fn new(output: Output) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        let style =
-            ProgressStyle::with_template("  {prefix:<24} {bar:40.cyan/blue} {pos}/{len}{msg}")
-                .unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style = ProgressStyle::with_template("  {prefix:<24} {bar:30.cyan/blue} {wide_msg}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style);
         bar.enable_steady_tick(Duration::from_millis(250));
         Self {
@@ -103,26 +115,20 @@ impl Screen {
             Some((text, place)) => (text, Some(place)),
             None => (message.as_str(), None),
         };
-        let step = place
-            .as_ref()
-            .map(|place| format!(" [{} {}/{}]", place.step, place.number, place.steps));
-        self.line(&format!("{state}: {text}{}", step.unwrap_or_default()))?;
-        match place.and_then(|place| Some((place.step, place.amount?))) {
-            Some((
-                step,
-                Amount {
-                    done,
-                    total: Some(total),
-                    unit,
-                },
-            )) => {
-                self.bar.set_prefix(step);
-                self.bar.set_length(total);
-                self.bar.set_position(done);
-                self.bar.set_message(unit);
-            }
-            _ => self.bar.set_length(0),
-        }
+        self.line(&format!("{state}: {}", change(text, place.as_ref())))?;
+        let Some((place, amount)) = place.and_then(|mut place| {
+            let amount = place.amount.take()?;
+            Some((place, amount))
+        }) else {
+            self.bar.set_length(0);
+            return Ok(());
+        };
+        let told = [amount.to_string(), place.pace, place.object];
+        let told: Vec<String> = told.into_iter().filter(|part| !part.is_empty()).collect();
+        self.bar.set_prefix(place.step);
+        self.bar.set_length(amount.total.unwrap_or_default());
+        self.bar.set_position(amount.done);
+        self.bar.set_message(told.join(", "));
         Ok(())
     }
 
@@ -150,5 +156,34 @@ impl Screen {
 impl Drop for Screen {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_alone_is_no_change() {
+        let check = |message: &str, expect: &str| {
+            let found = Place::find(message);
+            let (text, place) = found.map_or((message, None), |(text, place)| (text, Some(place)));
+            assert_eq!(change(text, place.as_ref()), expect);
+        };
+        check("Prep stage completed", "Prep stage completed");
+        for amount in [
+            "",
+            ": 1 of 9 MiB",
+            ": 5 of 9 MiB, 85 MiB/s, 1 s left (layer)",
+        ] {
+            check(
+                &format!("In progress. step fetch-seed (1 of 4){amount}"),
+                "In progress [fetch-seed 1/4]",
+            );
+        }
+        check(
+            "In progress. step fetch-seed (1 of 4): 5 of 9 MiB; after an error: reset",
+            "In progress [fetch-seed 1/4] after an error: reset",
+        );
     }
 }

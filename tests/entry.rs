@@ -28,6 +28,8 @@ const IMAGE: [&str; 5] = [
     "usr/local/bin/manager",
     "usr/local/libexec/lifecycle-agent",
 ];
+/// Where the certificate of the metrics is mounted.
+const CERTIFICATES: &str = "etc/tls/private";
 /// What Kubernetes mounts into the pod.
 const SERVICE_ACCOUNT: &str = "var/run/secrets/kubernetes.io/serviceaccount";
 
@@ -193,8 +195,16 @@ fn the_pod_enters_the_host() -> Result<()> {
         Some(1)
     );
 
+    // As the Deployment has it: flags and no command.
+    let certificates = root.join(CERTIFICATES);
+    fs::create_dir_all(&certificates)?;
+    fs::write(certificates.join("tls.crt"), "a certificate")?;
     let mut start = vec!["systemd-run", "--quiet", "--unit=pod"];
-    start.extend(in_pod(&[manager]));
+    start.extend(in_pod(&[
+        manager,
+        "--metrics-bind-address=:6444",
+        "--metrics-tls-cert-dir=/etc/tls/private",
+    ]));
     node.run(&start)?;
     let idle = |ibu: &Value| conditions(ibu) == [("Idle", "True")];
     if let Err(error) = wait_upgrade(&node, "Idle", idle) {
@@ -215,15 +225,28 @@ fn the_pod_enters_the_host() -> Result<()> {
         "{program}"
     );
     let environment = node.run(&["cat", &format!("/proc/{pid}/environ")])?;
-    let descriptor = environment
-        .split('\0')
-        .find_map(|entry| entry.strip_prefix("LCA_SERVICE_ACCOUNT_FD="))
-        .context("no descriptor in the agent's environment")?;
-    let token = format!("/proc/{pid}/fd/{descriptor}/token");
+    let kept = |variable: &str, file: &str| -> Result<String> {
+        let descriptor = environment
+            .split('\0')
+            .find_map(|entry| entry.strip_prefix(variable)?.strip_prefix('='))
+            .with_context(|| format!("no {variable} in the agent's environment"))?;
+        node.run(&["cat", &format!("/proc/{pid}/fd/{descriptor}/{file}")])
+    };
     assert_eq!(
-        node.run(&["cat", &token])?,
+        kept("LCA_SERVICE_ACCOUNT_FD", "token")?,
         fs::read_to_string(root.join(SERVICE_ACCOUNT).join("token"))?
     );
+    assert_eq!(
+        kept("LCA_METRICS_CERTIFICATES_FD", "tls.crt")?,
+        "a certificate"
+    );
+    for probe in ["healthz", "readyz"] {
+        let ask = format!(
+            "exec 3<>/dev/tcp/127.0.0.1/8081; printf 'GET /{probe} HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n' >&3; cat <&3"
+        );
+        let answer = node.run(&["bash", "-c", &ask])?;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{probe}: {answer}");
+    }
 
     // The host's libostree, and the API by the account's token, for a second program beside it.
     let status = node.run(&in_pod(&[manager, "status", "-o", "json"]))?;

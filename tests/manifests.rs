@@ -13,6 +13,24 @@ use testenv::ControlPlane;
 const NAMESPACE: &str = "openshift-lifecycle-agent";
 const ACCOUNT: &str = "lifecycle-agent-controller-manager";
 
+/// As much of the monitoring operator's definition as the API server needs to take a ServiceMonitor.
+const SERVICE_MONITORS: &str = "
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata:
+  name: servicemonitors.monitoring.coreos.com
+spec:
+  group: monitoring.coreos.com
+  scope: Namespaced
+  names: {kind: ServiceMonitor, plural: servicemonitors, singular: servicemonitor}
+  versions:
+    - name: v1
+      served: true
+      storage: true
+      schema:
+        openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}
+";
+
 fn manifests() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/manifests"))
 }
@@ -133,6 +151,12 @@ fn the_api_server_takes_them_and_grants_what_they_say() {
             plane.kubectl(&["create", "namespace", name]).unwrap();
         }
     }
+    plane.apply_yaml(SERVICE_MONITORS).unwrap();
+    let established = "--for=condition=Established";
+    let definition = "crd/servicemonitors.monitoring.coreos.com";
+    plane
+        .kubectl(&["wait", established, definition, "--timeout=30s"])
+        .unwrap();
     for _again in 0..2 {
         plane
             .kubectl(&["apply", "-R", "-f", manifests().to_str().unwrap()])

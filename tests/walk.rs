@@ -169,6 +169,21 @@ fn an_upgrade_goes_there_and_back_and_there_and_is_finalized() -> Result<()> {
     assert_eq!(conditions(&ibu), [("Idle", "True")]);
     assert_eq!(stateroots(&site)?, [ORIGIN]);
 
+    // What happened in this stateroot since it is back, without the progress between.
+    let told = jsonpath(
+        &site,
+        &["events.events.k8s.io", "-n", "default"],
+        "{range .items[?(@.regarding.name==\"upgrade\")]}{.type} {.reason}: {.note}{\"\\n\"}{end}",
+    )?;
+    for expect in [
+        "Normal Reboot: System will now reboot for upgrade",
+        "Normal StepStarted: step resolve-seed (1 of 1) of inspect-seed started",
+        "Normal StepCompleted: step import-commit",
+        "Normal RunCompleted: install-stateroot completed",
+    ] {
+        ensure!(told.contains(expect), "no event {expect:?}:\n{told}");
+    }
+
     site.go("Prep")?;
     site.go("Upgrade")?;
     site.go("Idle")?;

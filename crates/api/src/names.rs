@@ -50,6 +50,20 @@ pub const PRECACHE_JOB: &str = "lca-prep-precache";
 pub const EVENT_CONTROLLER: &str = "ImageBasedUpgrade";
 /// The reason and the action of the Event before a reboot.
 pub const EVENT_REBOOT: &str = "Reboot";
+/// A step of a run was begun.
+pub const EVENT_STEP_STARTED: &str = "StepStarted";
+/// A step of a run is done.
+pub const EVENT_STEP_COMPLETED: &str = "StepCompleted";
+/// A step of a run failed.
+pub const EVENT_STEP_FAILED: &str = "StepFailed";
+/// A run goes on after an interruption or a failure.
+pub const EVENT_RUN_RESUMED: &str = "RunResumed";
+/// Every step of a run is done.
+pub const EVENT_RUN_COMPLETED: &str = "RunCompleted";
+/// A run was stopped on request.
+pub const EVENT_RUN_STOPPED: &str = "RunStopped";
+/// A run failed in passing and is tried again soon.
+pub const EVENT_RETRY_WAITING: &str = "RetryWaiting";
 /// The namespace of Events about an object without one.
 pub const EVENT_NAMESPACE: &str = "default";
 

@@ -1,18 +1,19 @@
 //! The synchronous port over the asynchronous connection.
 
+use std::sync::{Arc, OnceLock};
+
 use api::reconfiguration::SeedReconfiguration;
 use api::seed_info::SeedClusterInfo;
 use api::{ImageBasedUpgrade, ImageBasedUpgradeStatus};
 use node::PortResult;
-use node::ports::{Cluster, ClusterFacts, Published, PullSecret};
+use node::ports::{Announcement, Cluster, ClusterFacts, Published, PullSecret};
 use tokio::runtime::Handle;
 
 use crate::connection::Connection;
 use crate::container_images::{self, ContainerImages};
+use crate::event::Announcer;
 use crate::seed_info::{self, SeedHost};
-use crate::{
-    cluster_version, event, facts, mirror, pull_secret, reconfiguration, restoration, upgrade,
-};
+use crate::{cluster_version, facts, mirror, pull_secret, reconfiguration, restoration, upgrade};
 
 /// The live cluster as a port.
 ///
@@ -25,6 +26,7 @@ pub struct LiveCluster {
     runtime: Handle,
     namespace: String,
     instance: String,
+    announcer: Arc<OnceLock<Announcer>>,
 }
 
 impl LiveCluster {
@@ -41,7 +43,19 @@ impl LiveCluster {
             runtime,
             namespace: namespace.into(),
             instance: instance.into(),
+            announcer: Arc::default(),
         }
+    }
+
+    /// Posts events; begun with the first one.
+    fn announcer(&self) -> &Announcer {
+        self.announcer.get_or_init(|| {
+            Announcer::start(
+                &self.runtime,
+                self.connection.clone(),
+                self.instance.clone(),
+            )
+        })
     }
 
     /// What a seed made here says of this cluster.
@@ -122,12 +136,13 @@ impl Cluster for LiveCluster {
             .block_on(cluster_version::set_id(&self.connection, id))
     }
 
-    fn announce(&self, reason: &str, note: &str) {
-        self.runtime.block_on(event::announce(
-            &self.connection,
-            &self.instance,
-            reason,
-            note,
-        ));
+    fn announce(&self, announcement: Announcement) {
+        self.announcer().tell(announcement);
+    }
+
+    fn await_announced(&self) {
+        if let Some(announcer) = self.announcer.get() {
+            self.runtime.block_on(announcer.posted());
+        }
     }
 }

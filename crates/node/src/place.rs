@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use engine::{Pace, Progress, RunView, Unit};
+use engine::{Progress, RunView, Unit};
 
 /// Most characters of an object's name that are told; images and layers are known by their end.
 const OBJECT_LIMIT: usize = 96;
@@ -63,7 +63,10 @@ impl Place {
             number: at + 1,
             steps: view.steps.len(),
             amount: progress.map(Amount::of),
-            pace: progress.map_or_else(String::new, |progress| pace(progress, view.pace)),
+            pace: progress.map_or_else(String::new, |progress| {
+                let left = view.pace.left(progress.total);
+                pace(progress.unit, view.pace.rate(), left)
+            }),
             object: progress.map_or_else(String::new, |progress| object(&progress.object)),
             error: error.map_or_else(String::new, |last| beginning(&last.error, ERROR_LIMIT)),
         })
@@ -165,14 +168,10 @@ impl fmt::Display for Amount {
     }
 }
 
-/// `85 MiB/s, 6 s left`, as far as it is known.
-fn pace(progress: &Progress, pace: Pace) -> String {
-    let rate = pace
-        .rate()
-        .and_then(|thousandths| rate(progress.unit, thousandths));
-    let left = pace
-        .left(progress.total)
-        .map(|left| format!("{} left", duration(left)));
+/// `85 MiB/s, 6 s left`, as far as it is known. The rate is in thousandths.
+pub(crate) fn pace(unit: Unit, per_second: Option<u64>, left: Option<u64>) -> String {
+    let rate = per_second.and_then(|thousandths| rate(unit, thousandths));
+    let left = left.map(|left| format!("{} left", duration(left)));
     let known: Vec<String> = rate.into_iter().chain(left).collect();
     known.join(", ")
 }
@@ -184,7 +183,7 @@ fn rate(unit: Unit, thousandths: u64) -> Option<String> {
         Unit::Bytes if whole >= MIB => Some(format!("{} MiB/s", whole / MIB)),
         Unit::Bytes if whole >= 1 << 10 => Some(format!("{} KiB/s", whole >> 10)),
         Unit::Items if whole >= 1 => Some(format!("{whole}/s")),
-        Unit::Items if thousandths * 60 >= 1000 => Some(format!("{}/min", thousandths * 60 / 1000)),
+        Unit::Items if thousandths >= 17 => Some(format!("{}/min", thousandths * 60 / 1000)),
         Unit::Bytes | Unit::Items => None,
     }
 }
@@ -202,7 +201,7 @@ fn duration(seconds: u64) -> String {
 }
 
 /// An object's name on one line and of bounded length: digests shortened, then the beginning cut off.
-fn object(name: &str) -> String {
+pub(crate) fn object(name: &str) -> String {
     let mut short = String::new();
     let mut rest = name;
     while let Some(at) = rest.find("sha256:") {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::PortResult;
 use crate::journal_files::RUNS;
+use crate::place::{self, Amount, Place};
 use crate::ports::{Files, NodePath};
 
 /// The note's file, beside the journals. A journal holds what is needed to go on, durably; this is for people, so it
@@ -78,6 +79,26 @@ impl ProgressNote {
             .is_some_and(|run| run.as_str() == self.run);
         let step = self.number.checked_sub(1).and_then(|at| view.steps.get(at));
         of_run && step.is_some_and(|step| step.state != engine::StepState::Done)
+    }
+
+    /// As the condition tells it.
+    pub fn place(&self) -> Place {
+        let progress = Progress {
+            done: self.done,
+            total: self.total,
+            unit: self.unit,
+            object: String::new(),
+        };
+        let rate = self.rate_per_second.map(|rate| rate.saturating_mul(1000));
+        Place {
+            step: self.step.clone(),
+            number: self.number,
+            steps: self.steps,
+            amount: Some(Amount::of(&progress)),
+            pace: place::pace(self.unit, rate, self.seconds_left),
+            object: place::object(&self.object),
+            error: String::new(),
+        }
     }
 
     /// Leaves the note.

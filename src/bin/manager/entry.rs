@@ -21,11 +21,20 @@ const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Tells the agent the descriptor of that directory. Read through it, the token follows its rotation.
 const ENV_SERVICE_ACCOUNT: &str = "LCA_SERVICE_ACCOUNT_FD";
 
+/// The flag that names the directory with the certificate that metrics are served with.
+const CERTIFICATES_FLAG: &str = "--metrics-tls-cert-dir";
+
+/// Tells the agent the descriptor of that directory. Read through it, the certificate follows its rotation.
+const ENV_CERTIFICATES: &str = "LCA_METRICS_CERTIFICATES_FD";
+
 /// Where copies of the agent go, best first. The first is in memory; a node may forbid execution there.
 const COPIES: [&str; 2] = ["/run/lifecycle-agent", "/var/lib/lca/bin"];
 
 /// The host's programs, for podman and what it starts; the pod's own value says nothing about the host.
 const HOST_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin";
+
+/// Variables that are ours to set; what the pod says in them means nothing.
+const OWN_VARIABLES: [&str; 4] = ["PATH", "HOME", ENV_SERVICE_ACCOUNT, ENV_CERTIFICATES];
 
 /// Exists where systemd runs as first process (sd_booted(3)).
 const SYSTEMD: &str = "/run/systemd/system";
@@ -43,6 +52,13 @@ pub(crate) enum Error {
     /// The service account's directory is there and cannot be opened.
     #[error("opening the service account's directory {SERVICE_ACCOUNT}")]
     ServiceAccount(#[source] io::Error),
+    /// The directory of the metrics' certificate cannot be opened.
+    #[error("opening the directory {} of {CERTIFICATES_FLAG}", path.display())]
+    Certificates {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     /// The pod has process numbers of its own, so the host's first process cannot be named.
     #[error("the host's processes cannot be seen; the pod needs \"hostPID: true\"")]
     OwnProcesses,
@@ -60,6 +76,13 @@ pub(crate) enum Error {
          the pod needs \"hostPID: true\""
     )]
     NoHost,
+    /// A directory cannot be left open for the agent.
+    #[error("keeping the directory of {variable} open")]
+    Keep {
+        variable: &'static str,
+        #[source]
+        source: io::Error,
+    },
     /// The copy could not be made.
     #[error("copying the agent to {}", path.display())]
     Copy {
@@ -79,8 +102,23 @@ pub(crate) enum Error {
 /// What is taken along from the pod.
 pub(crate) struct Entry {
     program: Vec<u8>,
-    service_account: Option<OwnedFd>,
+    /// Directories, each under the variable that tells its descriptor.
+    kept: Vec<(&'static str, OwnedFd)>,
     host: File,
+}
+
+/// The directory that the agent's arguments name for the metrics' certificate.
+pub(crate) fn certificates(arguments: &[OsString]) -> Option<PathBuf> {
+    arguments.iter().enumerate().find_map(|(at, argument)| {
+        let rest = argument
+            .as_bytes()
+            .strip_prefix(CERTIFICATES_FLAG.as_bytes())?;
+        match rest.strip_prefix(b"=") {
+            Some(path) => Some(PathBuf::from(OsStr::from_bytes(path))),
+            None if rest.is_empty() => arguments.get(at + 1).map(PathBuf::from),
+            None => None,
+        }
+    })
 }
 
 impl Entry {
@@ -88,23 +126,32 @@ impl Entry {
     ///
     /// # Errors
     /// When something of it is missing, or the pod is not allowed to see the host's processes.
-    pub(crate) fn prepare(program: &Path) -> Result<Self, Error> {
+    pub(crate) fn prepare(program: &Path, certificates: Option<PathBuf>) -> Result<Self, Error> {
         let bytes = fs::read(program).map_err(|source| Error::Program {
             path: program.to_owned(),
             source,
         })?;
-        let service_account = match File::open(SERVICE_ACCOUNT) {
-            Ok(directory) => Some(OwnedFd::from(directory)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        let mut kept = Vec::new();
+        match File::open(SERVICE_ACCOUNT) {
+            Ok(directory) => kept.push((ENV_SERVICE_ACCOUNT, OwnedFd::from(directory))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(Error::ServiceAccount(error)),
-        };
+        }
+        if let Some(path) = certificates {
+            match File::open(&path) {
+                Ok(directory) => kept.push((ENV_CERTIFICATES, OwnedFd::from(directory))),
+                // A path of the host, where the agent itself will look.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(Error::Certificates { path, source }),
+            }
+        }
         if std::process::id() == 1 {
             return Err(Error::OwnProcesses);
         }
         let host = File::open("/proc/1/ns/mnt").map_err(Error::Namespace)?;
         Ok(Self {
             program: bytes,
-            service_account,
+            kept,
             host,
         })
     }
@@ -116,7 +163,7 @@ impl Entry {
     pub(crate) fn enter(self) -> Result<Host, Error> {
         let Self {
             program,
-            service_account,
+            kept,
             host,
         } = self;
         if !is_own_namespace(&host).map_err(Error::Namespace)? {
@@ -126,10 +173,7 @@ impl Entry {
         if !Path::new(SYSTEMD).is_dir() {
             return Err(Error::NoHost);
         }
-        Ok(Host {
-            program,
-            service_account,
-        })
+        Ok(Host { program, kept })
     }
 }
 
@@ -142,7 +186,7 @@ fn is_own_namespace(namespace: &File) -> io::Result<bool> {
 /// A process in the host's mount namespace.
 pub(crate) struct Host {
     program: Vec<u8>,
-    service_account: Option<OwnedFd>,
+    kept: Vec<(&'static str, OwnedFd)>,
 }
 
 impl Host {
@@ -152,14 +196,14 @@ impl Host {
     /// When neither place for copies can hold a program that starts.
     pub(crate) fn become_agent(self, arguments: Vec<OsString>) -> Result<Infallible, Error> {
         let mut environment: Vec<(OsString, OsString)> = env::vars_os()
-            .filter(|(name, _)| name != "PATH" && name != "HOME" && name != ENV_SERVICE_ACCOUNT)
+            .filter(|(name, _)| !OWN_VARIABLES.iter().any(|own| name == own))
             .collect();
         environment.push(("PATH".into(), HOST_PATH.into()));
         environment.push(("HOME".into(), "/root".into()));
-        if let Some(directory) = &self.service_account {
-            inherit(directory).map_err(Error::ServiceAccount)?;
+        for (variable, directory) in &self.kept {
+            inherit(directory).map_err(|source| Error::Keep { variable, source })?;
             let number = directory.as_raw_fd().to_string();
-            environment.push((ENV_SERVICE_ACCOUNT.into(), number.into()));
+            environment.push((variable.into(), number.into()));
         }
         let environment: Vec<CString> = environment
             .into_iter()

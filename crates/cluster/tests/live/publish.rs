@@ -2,7 +2,7 @@ use api::{
     Condition, ConditionStatus, ConditionType, ImageBasedUpgradeStatus, Reason, Stage, Timestamp,
 };
 use node::ErrorKind;
-use node::ports::{Cluster as _, Published};
+use node::ports::{Announcement, Cluster as _, Published, Severity};
 use serde_json::{Value, json};
 use testenv::Version;
 
@@ -123,9 +123,19 @@ fn annotations(plane: &Plane) {
 
 fn events(plane: &Plane) {
     let uid = plane.live().unwrap().metadata.uid.unwrap();
-    plane
-        .port()
-        .announce("Reboot", "System will now reboot for upgrade");
+    let port = plane.port();
+    port.announce(Announcement {
+        severity: Severity::Normal,
+        reason: "Reboot",
+        note: "System will now reboot for upgrade".to_owned(),
+    });
+    // The longest note that is taken ends in the middle of a character: in front of it.
+    port.announce(Announcement {
+        severity: Severity::Warning,
+        reason: "StepFailed",
+        note: format!("{}é", "x".repeat(1023)),
+    });
+    port.await_announced();
     let found =
         plane
             .servers
@@ -158,4 +168,10 @@ fn events(plane: &Plane) {
             "type": "Normal",
         })
     );
+    let failed = events
+        .iter()
+        .find(|event| event["reason"] == "StepFailed")
+        .unwrap();
+    assert_eq!(failed["type"], "Warning");
+    assert_eq!(failed["note"].as_str().unwrap(), "x".repeat(1023));
 }

@@ -27,6 +27,26 @@ pub enum Published {
     Conflict,
 }
 
+/// How much a Kubernetes Event wants to be looked at.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Severity {
+    /// Something went as it should.
+    Normal,
+    /// Something failed.
+    Warning,
+}
+
+/// A Kubernetes Event about the upgrade object.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Announcement {
+    /// How much it wants to be looked at.
+    pub severity: Severity,
+    /// Why it is told: one of the `EVENT_` names of [`api::names`].
+    pub reason: &'static str,
+    /// What happened, for people; beyond 1,024 bytes it is cut off.
+    pub note: String,
+}
+
 /// Everything said to the API server. Errors of a server that is away, slow or overloaded are `Transient`.
 pub trait Cluster: Send + Sync {
     /// The live `ImageBasedUpgrade/upgrade`, not from a cache.
@@ -71,6 +91,9 @@ pub trait Cluster: Send + Sync {
     /// Sets the cluster's id.
     fn set_cluster_id(&self, id: &str) -> PortResult<()>;
 
-    /// Posts an event about the IBU (contract 10.4); best effort, at most two seconds.
-    fn announce(&self, reason: &str, note: &str);
+    /// Takes an event about the IBU to post (contract 10.4). Never waits; what cannot be posted is lost.
+    fn announce(&self, announcement: Announcement);
+
+    /// Waits until what was announced is posted, at most two seconds: for what must be told before a reboot.
+    fn await_announced(&self);
 }

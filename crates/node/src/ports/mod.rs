@@ -12,7 +12,7 @@ mod seeds;
 mod units;
 
 pub use clock::{BootId, Clock};
-pub use cluster::{Cluster, Published, PullSecret};
+pub use cluster::{Announcement, Cluster, Published, PullSecret, Severity};
 pub use files::{FileKind, Files, NodePath, Root};
 pub use images::Images;
 pub use ostree::{Deployment, DeploymentSpec, Ostree};

@@ -2,7 +2,7 @@
 
 use api::reconfiguration::SeedReconfiguration;
 use api::{ImageBasedUpgrade, ImageBasedUpgradeStatus, Secret, Timestamp, path};
-use node::ports::{Cluster, ClusterFacts, NodePath, Published, PullSecret};
+use node::ports::{Announcement, Cluster, ClusterFacts, NodePath, Published, PullSecret};
 use node::{ErrorKind, PortError, PortResult};
 
 use crate::machine::Machine;
@@ -193,5 +193,7 @@ impl Cluster for Node {
         self.operation("cluster_id_set", &id)
     }
 
-    fn announce(&self, _reason: &str, _note: &str) {}
+    fn announce(&self, _announcement: Announcement) {}
+
+    fn await_announced(&self) {}
 }
