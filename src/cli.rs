@@ -116,6 +116,8 @@ enum SeedCommand {
 enum ExplainCommand {
     /// The transition table: which stage may be requested where, and where it leads.
     Stages,
+    /// The checks of Prep and `plan`: when each is answered, what a failure means, and what it reads.
+    Checks,
 }
 
 /// Runs the command. The exit status is 0 for success, 1 for a failure that is told on standard error, 2 for a
@@ -144,6 +146,7 @@ fn run(command: Command) -> Result<()> {
             forever,
         } => watch::run(&api, output, forever),
         Command::Explain(ExplainCommand::Stages) => print(&planner::explain_stages()),
+        Command::Explain(ExplainCommand::Checks) => print(&planner::explain_checks()),
         Command::Crds => print(&api::crd::crds_yaml()),
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cluster::{Connection, LiveCluster};
-use host::{HostClock, HostFiles, HostImages, HostOstree, HostSeeds, HostUnits, Layout};
+use host::{HostClock, HostFiles, HostImages, HostMachine, HostOstree, HostSeeds, HostUnits, Layout};
 use node::ports::Ports;
 use node::{ErrorKind, PortResult};
 
@@ -18,6 +18,7 @@ pub(crate) struct NodePorts {
     ostree: HostOstree,
     images: HostImages,
     seeds: HostSeeds,
+    machine: HostMachine,
     units: HostUnits,
     files: HostFiles,
     clock: HostClock,
@@ -42,6 +43,7 @@ impl NodePorts {
             ostree: HostOstree::new(layout.clone()),
             images: HostImages::new(),
             seeds: HostSeeds::new(layout.clone()),
+            machine: HostMachine::new(layout.clone()),
             units: HostUnits,
             files: HostFiles::new(layout),
             clock: HostClock::new(),
@@ -86,6 +88,7 @@ impl NodePorts {
             ostree: &self.ostree,
             images: &self.images,
             seeds: &self.seeds,
+            machine: &self.machine,
             units: &self.units,
             files: &self.files,
             clock: &self.clock,

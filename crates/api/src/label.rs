@@ -23,3 +23,5 @@ pub const APP_NAME_VALUE: &str = "lifecycle-agent-operator";
 pub const SEED_FORMAT_VERSION: &str = "com.openshift.lifecycle-agent.seed_format_version";
 /// On a seed image: the seed info as JSON ([`crate::seed_info::SeedClusterInfo`]).
 pub const SEED_CLUSTER_INFO: &str = "com.openshift.lifecycle-agent.seed_cluster_info";
+/// On a seed image that was made here: what its node is like, as JSON ([`crate::seed_node::SeedNodeFacts`]).
+pub const SEED_NODE_FACTS: &str = "com.openshift.lifecycle-agent.seed_node_facts";

@@ -79,6 +79,57 @@ pub const WAIT_BEFORE_COMPLETION_PREFIX: &str = "Waiting for system to fully sta
 pub const WAIT_BEFORE_FINALIZE_PREFIX: &str =
     "Waiting for system to stabilize before finalize (idle) stage can continue: ";
 
+/// Everything that is not healthy, in one text (C 5.4).
+#[must_use]
+pub fn health_failed(failures: &[String]) -> String {
+    format!(
+        "one or more health checks failed: {}",
+        failures.join("\n  - ")
+    )
+}
+
+/// Within [`health_failed`]: ClusterOperators (C 5.4).
+#[must_use]
+pub fn operators_not_ready(names: &[String]) -> String {
+    format!(
+        "one or more ClusterOperators not yet ready: {}",
+        names.join(", ")
+    )
+}
+
+/// Within [`health_failed`]: MachineConfigPools (C 5.4).
+#[must_use]
+pub fn pools_not_ready(names: &[String]) -> String {
+    format!(
+        "one or more MachineConfigPools not yet ready: {}",
+        names.join(", ")
+    )
+}
+
+/// Within [`health_failed`]: a Node whose condition `Ready` is not True (C 5.4).
+#[must_use]
+pub fn node_not_ready(name: &str) -> String {
+    format!("node is not yet ready: {name}")
+}
+
+/// Within [`health_failed`]: a Node whose condition `NetworkUnavailable` is True (C 5.4).
+#[must_use]
+pub fn node_network_unavailable(name: &str) -> String {
+    format!("node network unavailable: {name}")
+}
+
+/// Within [`health_failed`]: a Node without a label that a single node has (C 5.4).
+#[must_use]
+pub fn node_without_label(label: &str, name: &str) -> String {
+    format!("node missing {label} label: {name}")
+}
+
+/// There are more Nodes than one, or none (C 3.3).
+#[must_use]
+pub fn not_one_node(count: usize) -> String {
+    format!("expected exactly one node, got {count}")
+}
+
 // Prep (C 3.1 to 3.3, 4.2). The job names are kept: tools look for them.
 
 /// The container storage is no mount of its own.
@@ -174,6 +225,12 @@ pub fn precache_failed(namespace: &str) -> String {
 #[must_use]
 pub fn precache_counts(total: usize, pulled: usize, failed: usize) -> String {
     format!("total: {total} (pulled: {pulled}, failed: {failed})")
+}
+
+/// How far precaching is, with what did not have to be pulled told apart.
+#[must_use]
+pub fn precache_tally(total: usize, pulled: usize, skipped: usize, failed: usize) -> String {
+    format!("total: {total} (pulled: {pulled}, skipped: {skipped}, failed: {failed})")
 }
 
 /// The seed is not newer than what runs (C 3.2 item 1).

@@ -93,3 +93,7 @@ pub const IBU_KERNEL_ARGUMENT: &str = "ibu";
 pub const ENV_POD_NAME: &str = "MY_POD_NAME";
 /// The operator's namespace.
 pub const ENV_POD_NAMESPACE: &str = "MY_POD_NAMESPACE";
+/// `TRUE`: images that cannot be precached do not fail Prep (C 3.8).
+pub const ENV_PRECACHE_BEST_EFFORT: &str = "PRECACHE_BEST_EFFORT";
+/// How many images are pulled at a time (C 3.8).
+pub const ENV_PRECACHE_PULLS: &str = "MAX_PULL_THREADS";

@@ -17,6 +17,11 @@ pub const WORKSPACE: &str = "/var/lib/lca/workspace";
 pub const PRECACHE_STATUS: &str = "/var/lib/lca/workspace/precache_status.json";
 /// The seed image as an OCI layout, in the storage that both stateroots share.
 pub const SEED_SPOOL: &str = "/var/lib/containers/lca/seed";
+/// Space kept on the root filesystem from the start of Prep until Idle: without it a full disk would bar the way back.
+/// Outside every stateroot, so that whichever release runs can remove it; libostree leaves what it does not know alone.
+pub const SYSROOT_RESERVE: &str = "/sysroot/ostree/lifecycle-agent.reserve";
+/// The same on the filesystem of boot entries.
+pub const BOOT_RESERVE: &str = "/boot/lifecycle-agent.reserve";
 
 // What an upgrade hands to the target.
 
@@ -54,6 +59,8 @@ pub const UNITS: &str = "/etc/systemd/system";
 pub const CONTAINERS: &str = "/var/lib/containers";
 /// Stateroots.
 pub const STATEROOTS: &str = "/ostree/deploy";
+/// Kernels and boot entries.
+pub const BOOT: &str = "/boot";
 /// The ostree repository.
 pub const OSTREE_REPO: &str = "/ostree/repo";
 /// The physical root.
@@ -64,6 +71,13 @@ pub const PULL_SECRET: &str = "/var/lib/kubelet/config.json";
 pub const KUBECONFIG: &str = "/etc/kubernetes/static-pod-resources/kube-apiserver-certs/secrets/node-kubeconfigs/lb-ext.kubeconfig";
 /// The MachineConfig that the node runs.
 pub const CURRENT_MACHINE_CONFIG: &str = "/etc/machine-config-daemon/currentconfig";
+/// CRI-O's configuration.
+pub const CRIO_CONFIG: &str = "/etc/crio/crio.conf";
+/// Additions to CRI-O's configuration, in the order of their names.
+pub const CRIO_DROP_INS: &str = "/etc/crio/crio.conf.d";
+/// The addition by which an upgrade keeps images from garbage collection. Behind the one of the machine-config operator
+/// (`50-pinned-images`), because the last list counts; ours has the others' in it.
+pub const PINNED_IMAGES: &str = "/etc/crio/crio.conf.d/99-lifecycle-agent-pinned-images";
 /// Keys that may log in as `core`.
 pub const SSH_AUTHORIZED_KEYS: &str = "/home/core/.ssh/authorized_keys.d/ignition";
 /// The user's CA bundle among the node's anchors.

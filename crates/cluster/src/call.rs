@@ -77,6 +77,8 @@ pub(crate) struct Call<'a> {
     pub(crate) name: Option<&'a str>,
     /// Already encoded.
     pub(crate) query: &'static str,
+    /// Nothing but the objects' metadata.
+    pub(crate) metadata_only: bool,
 }
 
 impl<'a> Call<'a> {
@@ -88,6 +90,7 @@ impl<'a> Call<'a> {
             namespace: None,
             name: None,
             query: "",
+            metadata_only: false,
         }
     }
 
@@ -97,6 +100,14 @@ impl<'a> Call<'a> {
 
     pub(crate) const fn list(kind: &'static Kind) -> Self {
         Self::new(Verb::List, kind)
+    }
+
+    /// The objects' metadata: where a list's objects are large and few of them matter.
+    pub(crate) const fn list_metadata(kind: &'static Kind) -> Self {
+        Self {
+            metadata_only: true,
+            ..Self::list(kind)
+        }
     }
 
     pub(crate) const fn named(self, name: &'a str) -> Self {

@@ -141,13 +141,15 @@ fn parse_kubeconfig(text: &[u8], directory: &Path) -> Result<Kubeconfig, serde_y
         .flat_map(|named| &mut named.cluster)
         .map(|cluster| &mut cluster.certificate_authority);
     let users = parsed.auth_infos.iter_mut();
-    let credentials = users.flat_map(|named| &mut named.auth_info).flat_map(|user| {
-        [
-            &mut user.client_certificate,
-            &mut user.client_key,
-            &mut user.token_file,
-        ]
-    });
+    let credentials = users
+        .flat_map(|named| &mut named.auth_info)
+        .flat_map(|user| {
+            [
+                &mut user.client_certificate,
+                &mut user.client_key,
+                &mut user.token_file,
+            ]
+        });
     for file in authorities.chain(credentials).flatten() {
         *file = directory.join(&*file).display().to_string();
     }
@@ -339,6 +341,11 @@ fn request(call: &Call<'_>, body: Option<&Value>) -> Result<Request<Vec<u8>>, Fa
     } else {
         "application/json"
     };
+    let accepted = if call.metadata_only {
+        "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+    } else {
+        "application/json"
+    };
     let body = match body {
         None => Vec::new(),
         Some(value) => serde_json::to_vec(value).map_err(Failure::Shape)?,
@@ -347,7 +354,7 @@ fn request(call: &Call<'_>, body: Option<&Value>) -> Result<Request<Vec<u8>>, Fa
         .method(call.verb.method())
         .uri(path)
         .header(header::CONTENT_TYPE, content)
-        .header(header::ACCEPT, "application/json")
+        .header(header::ACCEPT, accepted)
         .body(body)
         .map_err(|error| Failure::Unreachable(error.into()))
 }

@@ -1,16 +1,24 @@
 //! What the checks of a seed need to know of this cluster (contract 3.3).
 
-use api::machine_config::MachineConfig;
+use std::collections::BTreeSet;
+
 use api::seed_info::SeedClusterInfo;
-use node::ports::ClusterFacts;
+use node::ports::{ClusterFacts, Told};
 use node::{ErrorKind, PortError, PortResult};
+use serde::Deserialize;
 
 use crate::call::Call;
 use crate::cluster_version;
 use crate::connection::Connection;
+use crate::health;
 use crate::kind;
+use crate::machine_config;
 use crate::mirror;
-use crate::object::{Deployment, List, Network, Node, Proxy, config_map_value, missing};
+use crate::object::{
+    Deployment, List, NameRef, Network, Node, Proxy, config_map_value, list_if_served, missing,
+    nullable,
+};
+use crate::reconfiguration::InstallConfig;
 
 /// The namespace of what administrators configure.
 pub(crate) const CONFIG_NAMESPACE: &str = "openshift-config";
@@ -18,22 +26,75 @@ pub(crate) const CONFIG_NAMESPACE: &str = "openshift-config";
 pub(crate) const USER_CA_BUNDLE: &str = "user-ca-bundle";
 /// The key of a CA bundle.
 pub(crate) const CA_BUNDLE_KEY: &str = "ca-bundle.crt";
-/// Names the MachineConfig that the node runs.
-const CURRENT_CONFIG: &str = "machineconfiguration.openshift.io/currentConfig";
 
 /// All facts, read live.
 pub(crate) async fn read(connection: &Connection) -> PortResult<ClusterFacts> {
     let proxy = proxy(connection).await?;
     let trust = trust(connection, &proxy).await?;
+    let nodes = nodes(connection).await?;
+    // Where there are several, a check of its own says so; what is read of one is still told.
+    let configured = nodes.iter().find(|node| machine_config::is_named(node));
+    let Some(node) = configured.or(nodes.first()) else {
+        // kubelet registers it a moment after the API server answers, and anew when the node's name changes.
+        return Err(PortError::plain(
+            ErrorKind::Transient,
+            api::message::not_one_node(0),
+        ));
+    };
+    let config = machine_config::current(connection, node).await?;
+    let install = told(InstallConfig::read(connection).await)?;
     Ok(ClusterFacts {
         version: cluster_version::release(connection).await?,
         has_proxy: proxy.spec.is_set(),
-        has_fips: fips(connection, &only_node(connection).await?).await?,
+        has_fips: config.spec.fips,
         has_user_ca_bundle: !trust.user_bundle.is_empty(),
         proxy_config_map: trust.proxy_name,
         release_registry: release_registry(connection).await?,
         mirror_sources: mirror::sources(connection).await?,
+        nodes: nodes
+            .iter()
+            .map(|node| node.metadata.name.clone())
+            .collect(),
+        health: health::read(connection, &nodes).await?,
+        node_ips: node.addresses("InternalIP"),
+        machine_networks: match install {
+            Told::Known(install) => Told::Known(install.machine_networks),
+            Told::Unknown(error) => Told::Unknown(error),
+        },
+        kernel_arguments: config.kernel_arguments(),
+        files: config.file_paths().map(str::to_owned).collect(),
+        machine_configs: told(machine_config::made_by_users(connection).await)?,
+        operators: told(operators(connection).await)?,
     })
+}
+
+/// A fact that decides nothing by itself: what will not pass is why it is not known.
+fn told<T>(result: PortResult<T>) -> PortResult<Told<T>> {
+    match result {
+        Ok(value) => Ok(Told::Known(value)),
+        Err(error) if error.kind() == ErrorKind::Permanent => {
+            Ok(Told::Unknown(node::error_chain(&error)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The package that we come in.
+const OWN_PACKAGE: &str = "lifecycle-agent";
+
+/// Packages of the operators that were installed after the cluster, but for ours.
+pub(crate) async fn operators(connection: &Connection) -> PortResult<BTreeSet<String>> {
+    #[derive(Deserialize, Default)]
+    #[serde(default)]
+    struct Subscription {
+        #[serde(deserialize_with = "nullable")]
+        spec: NameRef,
+    }
+    let subscriptions: Vec<Subscription> = list_if_served(connection, &kind::SUBSCRIPTION).await?;
+    let names = subscriptions.into_iter().map(|found| found.spec.name);
+    Ok(names
+        .filter(|name| !name.is_empty() && name != OWN_PACKAGE)
+        .collect())
 }
 
 pub(crate) async fn proxy(connection: &Connection) -> PortResult<Proxy> {
@@ -78,37 +139,21 @@ pub(crate) async fn trust(connection: &Connection, proxy: &Proxy) -> PortResult<
     })
 }
 
-/// The cluster's only node.
-pub(crate) async fn only_node(connection: &Connection) -> PortResult<Node> {
+async fn nodes(connection: &Connection) -> PortResult<Vec<Node>> {
     let list: List<Node> = connection.read(Call::list(&kind::NODE)).await?;
-    let count = list.items.len();
-    match list.items.into_iter().next() {
-        Some(node) if count == 1 => Ok(node),
-        // kubelet registers it a moment after the API server answers, and anew when the node's name changes.
-        None => Err(PortError::plain(
-            ErrorKind::Transient,
-            "expected exactly one node, got 0",
-        )),
-        _ => Err(missing(format!("expected exactly one node, got {count}"))),
-    }
+    Ok(list.items)
 }
 
-/// Whether the MachineConfig that the node runs asks for FIPS mode.
-pub(crate) async fn fips(connection: &Connection, node: &Node) -> PortResult<bool> {
-    let name = node
-        .metadata
-        .annotations
-        .get(CURRENT_CONFIG)
-        .ok_or_else(|| {
-            missing(format!(
-                "Node {} has no annotation {CURRENT_CONFIG}",
-                node.metadata.name
-            ))
-        })?;
-    let config: MachineConfig = connection
-        .read(Call::get(&kind::MACHINE_CONFIG, name))
-        .await?;
-    Ok(config.spec.fips)
+/// The cluster's only node.
+pub(crate) async fn only_node(connection: &Connection) -> PortResult<Node> {
+    let nodes = nodes(connection).await?;
+    let count = nodes.len();
+    let unexpected = api::message::not_one_node(count);
+    match nodes.into_iter().next() {
+        Some(node) if count == 1 => Ok(node),
+        None => Err(PortError::plain(ErrorKind::Transient, unexpected)),
+        _ => Err(missing(unexpected)),
+    }
 }
 
 /// The registry, with its port, that the version operator's image comes from.

@@ -54,6 +54,7 @@ pub(crate) const UPGRADE: Kind = Kind::new(
 );
 pub(crate) const CONFIG_MAP: Kind = Kind::new("", "v1", "configmaps", "ConfigMap");
 pub(crate) const SECRET: Kind = Kind::new("", "v1", "secrets", "Secret");
+pub(crate) const POD: Kind = Kind::new("", "v1", "pods", "Pod");
 pub(crate) const NODE: Kind = Kind::new("", "v1", "nodes", "Node");
 pub(crate) const DEPLOYMENT: Kind = Kind::new("apps", "v1", "deployments", "Deployment");
 pub(crate) const EVENT: Kind = Kind::new("events.k8s.io", "v1", "events", "Event");
@@ -100,4 +101,22 @@ pub(crate) const CATALOG_SOURCE: Kind = Kind::new(
     "v1alpha1",
     "catalogsources",
     "CatalogSource",
+);
+pub(crate) const CLUSTER_OPERATOR: Kind = Kind::new(
+    "config.openshift.io",
+    "v1",
+    "clusteroperators",
+    "ClusterOperator",
+);
+pub(crate) const MACHINE_CONFIG_POOL: Kind = Kind::new(
+    "machineconfiguration.openshift.io",
+    "v1",
+    "machineconfigpools",
+    "MachineConfigPool",
+);
+pub(crate) const SUBSCRIPTION: Kind = Kind::new(
+    "operators.coreos.com",
+    "v1alpha1",
+    "subscriptions",
+    "Subscription",
 );

@@ -152,6 +152,24 @@ pub(crate) struct Node {
 struct NodeStatus {
     #[serde(deserialize_with = "nullable")]
     addresses: Vec<Address>,
+    #[serde(deserialize_with = "nullable")]
+    conditions: Vec<Condition>,
+}
+
+/// A condition, of whatever kind of object.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(crate) struct Condition {
+    #[serde(rename = "type", deserialize_with = "nullable")]
+    type_: String,
+    #[serde(deserialize_with = "nullable")]
+    status: String,
+}
+
+/// The status of the condition `type_`; empty for none.
+pub(crate) fn condition<'c>(conditions: &'c [Condition], type_: &str) -> &'c str {
+    let found = conditions.iter().find(|condition| condition.type_ == type_);
+    found.map_or("", |condition| &condition.status)
 }
 
 #[derive(Deserialize, Default)]
@@ -164,6 +182,11 @@ struct Address {
 }
 
 impl Node {
+    /// The status of its condition `type_`; empty for none.
+    pub(crate) fn condition(&self, type_: &str) -> &str {
+        condition(&self.status.conditions, type_)
+    }
+
     /// The addresses of type `type_`, in the Node's order.
     pub(crate) fn addresses(&self, type_: &str) -> Vec<String> {
         let of_type = |address: &&Address| address.type_ == type_;

@@ -71,12 +71,19 @@ pub const CONTROLLER: &[Permission] = &[
     Permission::of(Verb::Get, &kind::PROXY),
     Permission::of(Verb::List, &kind::NODE),
     Permission::of(Verb::Get, &kind::MACHINE_CONFIG),
+    Permission::of(Verb::List, &kind::MACHINE_CONFIG),
+    Permission::of(Verb::List, &kind::SUBSCRIPTION),
     Permission::of(Verb::Get, &kind::DEPLOYMENT).within("openshift-cluster-version"),
     Permission::of(Verb::List, &kind::DIGEST_MIRROR_SET),
     Permission::of(Verb::List, &kind::CONTENT_SOURCE_POLICY),
     Permission::of(Verb::Get, &kind::CONFIG_MAP).within("openshift-config"),
+    // Whether the cluster is healthy enough to begin.
+    Permission::of(Verb::List, &kind::CLUSTER_OPERATOR),
+    Permission::of(Verb::List, &kind::MACHINE_CONFIG_POOL),
     // Registry credentials named by the user.
     Permission::of(Verb::Get, &kind::SECRET).within(""),
+    // Images that the clean-up of container storage has to leave alone.
+    Permission::of(Verb::List, &kind::POD),
     // What the target takes over.
     Permission::of(Verb::Get, &kind::INFRASTRUCTURE),
     Permission::of(Verb::Get, &kind::CONFIG_MAP).within("kube-system"),

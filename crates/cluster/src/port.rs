@@ -1,5 +1,7 @@
 //! The synchronous port over the asynchronous connection.
 
+use std::collections::BTreeSet;
+
 use std::sync::{Arc, OnceLock};
 
 use api::reconfiguration::SeedReconfiguration;
@@ -13,7 +15,9 @@ use crate::connection::Connection;
 use crate::container_images::{self, ContainerImages};
 use crate::event::Announcer;
 use crate::seed_info::{self, SeedHost};
-use crate::{cluster_version, facts, mirror, pull_secret, reconfiguration, restoration, upgrade};
+use crate::{
+    cluster_version, facts, mirror, pod_images, pull_secret, reconfiguration, restoration, upgrade,
+};
 
 /// The live cluster as a port.
 ///
@@ -112,6 +116,10 @@ impl Cluster for LiveCluster {
     fn pull_secret(&self, name: &str) -> PortResult<PullSecret> {
         self.runtime
             .block_on(pull_secret::read(&self.connection, &self.namespace, name))
+    }
+
+    fn pod_images(&self) -> PortResult<BTreeSet<String>> {
+        self.runtime.block_on(pod_images::read(&self.connection))
     }
 
     fn reconfiguration(&self) -> PortResult<SeedReconfiguration> {

@@ -5,7 +5,8 @@ use node::PortResult;
 
 use crate::cluster_version;
 use crate::connection::Connection;
-use crate::facts::{self, fips, only_node, proxy, release_registry, trust};
+use crate::facts::{self, only_node, proxy, release_registry, trust};
+use crate::machine_config;
 use crate::mirror;
 use crate::object::missing;
 use crate::reconfiguration::{InstallConfig, ingress_cn};
@@ -45,7 +46,7 @@ pub(crate) async fn read(connection: &Connection, host: &SeedHost) -> PortResult
         sno_hostname,
         recert_image_pull_spec: host.recert_image.clone(),
         has_proxy: proxy.spec.is_set(),
-        has_fips: fips(connection, &node).await?,
+        has_fips: machine_config::current(connection, &node).await?.spec.fips,
         additional_trust_bundle: Some(TrustBundleState {
             has_user_ca_bundle: !trust.user_bundle.is_empty(),
             proxy_configmap_name: trust.proxy_name,

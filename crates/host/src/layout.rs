@@ -46,6 +46,15 @@ impl Layout {
         &self.sysroot
     }
 
+    /// The directory of boot entries.
+    pub fn boot(&self) -> PathBuf {
+        if self.running {
+            "/boot".into()
+        } else {
+            self.sysroot.join("boot")
+        }
+    }
+
     /// The partition that all stateroots share.
     pub fn shared(&self) -> &Path {
         &self.shared

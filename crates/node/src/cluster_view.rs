@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use planner::ClusterKnowledge;
+use planner::{ClusterKnowledge, Health};
 
 use crate::ports::Ports;
 
@@ -29,8 +29,10 @@ impl ClusterView {
     /// What is known at uptime `now`.
     pub(crate) fn knowledge(&self, now: u64) -> ClusterKnowledge {
         match &self.seen().answer {
-            // An old answer is none; an old failure is still why nothing is known.
-            Some((ClusterKnowledge::Known(_), at)) if now.saturating_sub(*at) > FRESH => {
+            // An old answer is none; an old failure is still why nothing is known, and old troubles are why nothing begins.
+            Some((ClusterKnowledge::Known(facts), at))
+                if now.saturating_sub(*at) > FRESH && facts.health == Health::default() =>
+            {
                 ClusterKnowledge::NotAsked
             }
             Some((answer, _)) => answer.clone(),
@@ -41,10 +43,13 @@ impl ClusterView {
     /// Whether it has to be asked now. Once `true`, not again before [`ClusterView::ask`] has been called.
     pub(crate) fn begin(&self, now: u64) -> bool {
         let mut seen = self.seen();
-        let waits = matches!(
-            &seen.answer,
-            Some((ClusterKnowledge::Unknown { .. }, at)) if now.saturating_sub(*at) < PAUSE
-        );
+        let waits = seen.answer.as_ref().is_some_and(|(answer, at)| {
+            let pause = match answer {
+                ClusterKnowledge::Known(_) => FRESH,
+                _ => PAUSE,
+            };
+            now.saturating_sub(*at) < pause
+        });
         let begins = !seen.asking && !waits;
         seen.asking |= begins;
         begins
@@ -54,7 +59,7 @@ impl ClusterView {
     pub(crate) fn ask(&self, ports: &Ports<'_>) {
         let asking = Asking(self);
         let answer = match ports.cluster.facts() {
-            Ok(facts) => ClusterKnowledge::Known(facts),
+            Ok(facts) => ClusterKnowledge::Known(Box::new(facts)),
             Err(error) => ClusterKnowledge::Unknown {
                 kind: error.kind(),
                 error: engine::error_chain(&error),

@@ -7,18 +7,22 @@ use api::{
 };
 use engine::RunView;
 use planner::{
-    ClusterKnowledge, ErrorKind, Facts, PlanName, PostPivot, RunFact, SeedContent, SeedPin, Side,
-    State, TargetRecord,
+    ClusterKnowledge, ErrorKind, Facts, ImageCleanup, ImageFacts, NodeKnowledge, PlanName,
+    PostPivot, PrecachePolicy, RunFact, SeedContent, SeedPin, Side, State, TargetRecord,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::ports::{Deployment, NodePath, Ports, UnitState};
+use crate::ports::{Deployment, NodePath, Ports, Reserved, UnitState};
 use crate::record::{self, Record};
 use crate::{PortError, PortResult, steps};
 
 /// Directories of the upgrade in the booted stateroot and the shared partition: what Idle removes.
-const LEFTOVERS: [&str; 2] = [api::path::WORKSPACE, api::path::SAVED_IBU];
+const LEFTOVERS: [&str; 3] = [
+    api::path::WORKSPACE,
+    api::path::SAVED_IBU,
+    api::path::PINNED_IMAGES,
+];
 
 /// Observes what a decision in `state` looks at. Fails only where the node's own files cannot be read; what else
 /// is not known is a fact too.
@@ -57,6 +61,19 @@ pub fn observe(
         side,
     )?;
     let in_prep = state == State::PrepInProgress;
+    let pin = if in_prep {
+        tolerant(record::read::<SeedPin>(ports.files, Record::SeedPin))?
+    } else {
+        None
+    };
+    let reserved = ports.machine.reserved()?;
+    let prepared = target.as_ref().is_some_and(|target| target.precached);
+    let node = match &run {
+        // Nobody decides anything by it while a run is under way, or when everything is done.
+        RunFact::Running { .. } => NodeKnowledge::NotLooked,
+        _ if in_prep && !prepared => look(ports, pin.as_ref()),
+        _ => NodeKnowledge::NotLooked,
+    };
     let returned = state == State::UpgradeInProgress
         && side == Side::Origin
         && target
@@ -69,11 +86,7 @@ pub fn observe(
         default: deployments.first().map(|first| first.id.clone()),
         side,
         origin,
-        pin: if in_prep {
-            tolerant(record::read::<SeedPin>(ports.files, Record::SeedPin))?
-        } else {
-            None
-        },
+        pin,
         content: if in_prep {
             tolerant(record::read::<SeedContent>(
                 ports.files,
@@ -82,7 +95,10 @@ pub fn observe(
         } else {
             None
         },
-        leftovers: !removable.is_empty() || leftovers(ports)?,
+        leftovers: !removable.is_empty() || reserved != Reserved::default() || leftovers(ports)?,
+        reserved: reserved.sysroot >= Some(planner::SYSROOT_RESERVE)
+            && reserved.boot >= Some(planner::BOOT_RESERVE),
+        node,
         removable,
         target,
         cluster,
@@ -97,9 +113,26 @@ pub fn observe(
             .metadata
             .annotations
             .contains_key(annotation::MANUAL_CLEANUP_DONE),
+        images: ImageFacts {
+            cleanup: ImageCleanup::for_upgrade(ibu),
+            policy: PrecachePolicy::default(),
+            tally: if in_prep {
+                tolerant(record::read(ports.files, Record::Precache))?
+            } else {
+                None
+            },
+        },
         rollback_config: RollbackConfig::for_upgrade(ibu),
         booted,
     })
+}
+
+/// The node as it is now, or why nobody knows.
+fn look(ports: &Ports<'_>, pin: Option<&SeedPin>) -> NodeKnowledge {
+    match ports.machine.facts(pin) {
+        Ok(facts) => NodeKnowledge::Known(Box::new(facts)),
+        Err(error) => NodeKnowledge::Unknown(engine::error_chain(&error)),
+    }
 }
 
 /// Exactly one booted deployment, or why not.

@@ -2,8 +2,34 @@
 
 use api::Stage;
 
+use crate::check::CHECKS;
 use crate::state::{Side, State};
 use crate::transition::{Transition, transition, valid_next};
+
+/// The checks of Prep and `plan`, in order: name, when it can be answered, what a failure and what ignorance means, and
+/// what it reads. Ends with a line end.
+pub fn explain_checks() -> String {
+    let mut rows = vec![["check", "moment", "failed", "unknown", "reads"].map(str::to_owned)];
+    rows.extend(CHECKS.iter().map(|check| {
+        [
+            check.name.to_owned(),
+            check.moment.to_string(),
+            check.failed.as_str().to_owned(),
+            check.unknown.as_str().to_owned(),
+            check.reads.to_owned(),
+        ]
+    }));
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).fold(0, usize::max);
+    let widths = [width(0), width(1), width(2), width(3)];
+    let mut text = String::new();
+    for [name, moment, failed, unknown, reads] in &rows {
+        let [a, b, c, d] = widths;
+        text.push_str(&format!(
+            "{name:a$}  {moment:b$}  {failed:c$}  {unknown:d$}  {reads}\n"
+        ));
+    }
+    text
+}
 
 /// The transition table: for every position and booted side the stages that may be asked for, then what asking for each
 /// stage leads to: `-> <position>`, `stays`, `tries again`, or why it is refused. One line per row, ends with a line end.

@@ -1,11 +1,15 @@
 //! What a decision looks at: the node, the cluster and the records, as they are now.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use api::rollback_config::RollbackConfig;
 use api::seed_info::SeedClusterInfo;
+use api::seed_node::Cpu;
 use api::{DeploymentId, Digest, HandoverStamp, ImageRef, StaterootName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::ErrorKind;
+use crate::image_facts::ImageFacts;
 use crate::state::Side;
 use crate::step::PlanName;
 
@@ -21,6 +25,12 @@ pub struct SeedPin {
     pub format_version: Option<String>,
     /// Text of the label that describes the seed cluster; `None` = the label is missing.
     pub cluster_info: Option<String>,
+    /// Text of the label that describes the seed's node; `None` = the label is missing, as in seeds of the Go original.
+    #[serde(default)]
+    pub node_facts: Option<String>,
+    /// Architecture of the image, as OCI calls it; `None` = the image does not say.
+    #[serde(default)]
+    pub architecture: Option<String>,
     /// Digests and sizes (bytes) of the layers, lowest first.
     pub layers: Vec<(Digest, u64)>,
 }
@@ -37,6 +47,9 @@ pub struct SeedContent {
     pub commit: String,
     /// Kernel arguments of `mco-currentconfig.json`, in order; those for FIPS are among them.
     pub kernel_arguments: Vec<String>,
+    /// Paths of the files that `mco-currentconfig.json` writes.
+    #[serde(default)]
+    pub files: Vec<String>,
     /// Text of the origin file.
     pub origin: String,
     /// Images to precache (`containers.list`), in order, without empty lines.
@@ -76,6 +89,126 @@ pub struct ClusterFacts {
     pub release_registry: String,
     /// Source registries of all mirror sets.
     pub mirror_sources: Vec<String>,
+    /// Names of all Nodes.
+    pub nodes: Vec<String>,
+    /// What is not healthy.
+    pub health: Health,
+    /// Internal addresses of the node, primary first.
+    pub node_ips: Vec<String>,
+    /// The machine networks of the installer's configuration, as CIDRs.
+    pub machine_networks: Told<Vec<String>>,
+    /// Kernel arguments of the MachineConfig that the node runs; those for FIPS are among them.
+    pub kernel_arguments: Vec<String>,
+    /// Paths of the files that this MachineConfig writes.
+    pub files: Vec<String>,
+    /// MachineConfigs of the control plane's pool that the release did not make: name, and a digest of `spec`.
+    pub machine_configs: Told<BTreeMap<String, String>>,
+    /// Packages of the operators that were installed after the cluster; ours is not among them.
+    pub operators: Told<BTreeSet<String>>,
+}
+
+/// A fact that decides nothing by itself, or why it is not known.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Told<T> {
+    /// It is this.
+    Known(T),
+    /// Nobody could say, with the cause chain.
+    Unknown(String),
+}
+
+impl<T: Default> Default for Told<T> {
+    fn default() -> Self {
+        Told::Known(T::default())
+    }
+}
+
+/// What is not healthy, by the checks of the contract's 5.4; empty lists are good news.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Health {
+    /// Names of ClusterOperators that are not ready.
+    pub operators: Vec<String>,
+    /// Names of MachineConfigPools that are not ready.
+    pub pools: Vec<String>,
+    /// What is wrong with the Node, in the contract's words.
+    pub node: Vec<String>,
+}
+
+/// A filesystem that an installation fills.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Hash, PartialOrd, Ord)]
+pub enum Filesystem {
+    /// The root filesystem, with the ostree repository and all stateroots.
+    Sysroot,
+    /// Boot entries and kernels.
+    Boot,
+    /// Container storage, and the spool in it.
+    Containers,
+}
+
+impl Filesystem {
+    /// All of them.
+    pub const ALL: [Filesystem; 3] = [
+        Filesystem::Sysroot,
+        Filesystem::Boot,
+        Filesystem::Containers,
+    ];
+
+    /// Where it is mounted.
+    pub fn path(self) -> &'static str {
+        match self {
+            Filesystem::Sysroot => api::path::SYSROOT,
+            Filesystem::Boot => api::path::BOOT,
+            Filesystem::Containers => api::path::CONTAINERS,
+        }
+    }
+}
+
+/// How full a filesystem is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Space {
+    /// Which one.
+    pub filesystem: Filesystem,
+    /// Equal for paths that lie on the same filesystem.
+    pub device: u64,
+    /// Its size in bytes.
+    pub total: u64,
+    /// Bytes that may still be written.
+    pub available: u64,
+}
+
+/// What the checks need to know of this node; gathered in Prep only.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct NodeFacts {
+    /// The architecture, as OCI calls it.
+    pub architecture: String,
+    /// The processor.
+    pub cpu: Cpu,
+    /// CPUs that the system keeps for itself, as a list; empty for none.
+    pub reserved_cpus: Told<String>,
+    /// How full the filesystems are.
+    pub spaces: Vec<Space>,
+    /// `/var/lib/containers` is a mount of its own.
+    pub containers_mounted: bool,
+    /// `What=` of its mount unit as the unit's file has it; empty for none.
+    pub storage_target: Told<String>,
+    /// Bytes of the running release's kernel and initial RAM disk.
+    pub boot_files: u64,
+    /// Bytes of the pinned seed that are spooled already.
+    pub spooled: u64,
+    /// libostree can make another deployment the default.
+    pub default_switch: Told<bool>,
+    /// When the first certificate expires that a rollback to this release needs, in seconds since 1970.
+    pub certificates_until: Told<i64>,
+}
+
+/// The node's facts, or why there are none.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum NodeKnowledge {
+    /// Nobody looked, because no decision needs them now.
+    NotLooked,
+    /// Here they are.
+    Known(Box<NodeFacts>),
+    /// Looking failed, with the cause chain.
+    Unknown(String),
 }
 
 /// Facts of the cluster, or why there are none.
@@ -84,7 +217,7 @@ pub enum ClusterKnowledge {
     /// Nobody asked, because no decision needs them now.
     NotAsked,
     /// Here they are.
-    Known(ClusterFacts),
+    Known(Box<ClusterFacts>),
     /// The question failed.
     Unknown {
         /// How.
@@ -175,6 +308,10 @@ pub struct Facts {
     pub removable: Vec<StaterootName>,
     /// The cluster.
     pub cluster: ClusterKnowledge,
+    /// The node.
+    pub node: NodeKnowledge,
+    /// Space is reserved: the installation has begun.
+    pub reserved: bool,
     /// The latest run.
     pub run: RunFact,
     /// The reconfiguration; looked at on the target side only.
@@ -185,6 +322,8 @@ pub struct Facts {
     pub leftovers: bool,
     /// The user has asked for a clean-up that failed to be tried now.
     pub cleanup_now: bool,
+    /// The target's images.
+    pub images: ImageFacts,
     /// The automatic rollback's configuration as annotations and spec ask for it.
     pub rollback_config: RollbackConfig,
 }

@@ -91,6 +91,8 @@ fn removal(name: PlanName, facts: &Facts) -> Plan {
             deployment: booted.clone(),
         });
     }
+    // Before what needs space itself.
+    steps.push(Step::ReleaseSpace);
     // What runs is never removed, whatever the records say.
     let runs = |stateroot: &StaterootName| {
         facts
@@ -109,6 +111,7 @@ fn removal(name: PlanName, facts: &Facts) -> Plan {
     steps.extend([
         Step::PruneRepository,
         Step::DiscardSeed,
+        Step::UnpinImages,
         Step::RemoveRecords,
     ]);
     Plan { name, steps }

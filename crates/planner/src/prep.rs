@@ -3,14 +3,16 @@
 
 use api::{ImageBasedUpgradeSpec, ImageRef, OcpVersion, Phase, StaterootName, message, names};
 
+use crate::check::{self, Moment, Subject};
+use crate::cleanup::ImageCleanup;
 use crate::decide::{Act, Decision, Pending, Why, noted, pending};
 use crate::facts::{
     ClusterFacts, ClusterKnowledge, Facts, RunFact, SeedContent, SeedPin, TargetRecord,
 };
 use crate::failure::{Disposition, disposition};
-use crate::seed_check;
+use crate::precache_list;
 use crate::state::State;
-use crate::step::{Plan, PlanName, Step};
+use crate::step::{BOOT_RESERVE, Plan, PlanName, SYSROOT_RESERVE, Step};
 
 const PLANS: [PlanName; 4] = [
     PlanName::InspectSeed,
@@ -18,6 +20,9 @@ const PLANS: [PlanName; 4] = [
     PlanName::InstallStateroot,
     PlanName::Precache,
 ];
+
+/// Seconds until an unhealthy cluster is looked at again (contract 3.1).
+const HEALTH_AGAIN: u64 = 20;
 
 /// What the user does about a failed Prep.
 const NEXT: &str = "request stage Idle, correct it and request Prep again";
@@ -47,6 +52,10 @@ pub(crate) fn decide(spec: &ImageBasedUpgradeSpec, facts: &Facts) -> Decision {
         _ => message::stateroot_in_progress(names::NAMESPACE),
     };
     let usual = usual.trim_end_matches([' ', '.']).to_owned();
+    let usual = match (phase, &facts.images.tally) {
+        (Phase::Precache, Some(tally)) => noted(&usual, &tally.to_string()),
+        _ => usual,
+    };
     match pending(&facts.run, &PLANS) {
         Pending::Failed(error) => return fail(failed_work(&facts.run, &error)),
         Pending::Wait { why, note, again } => {
@@ -60,7 +69,11 @@ pub(crate) fn decide(spec: &ImageBasedUpgradeSpec, facts: &Facts) -> Decision {
     }
     if let Some(target) = target.filter(|target| target.precached) {
         debug_assert!(target.deployment.is_some());
-        return Decision::record(State::PrepCompleted, facts.side, message::PREP_SUCCEEDED);
+        let mut decision =
+            Decision::record(State::PrepCompleted, facts.side, message::PREP_SUCCEEDED);
+        let tally = facts.images.tally.as_ref().map(ToString::to_string);
+        decision.said.work = tally.map(|tally| format!("{}: {tally}", message::PREP_COMPLETED));
+        return decision;
     }
     let cluster = match &facts.cluster {
         ClusterKnowledge::Known(cluster) => cluster,
@@ -86,7 +99,22 @@ pub(crate) fn decide(spec: &ImageBasedUpgradeSpec, facts: &Facts) -> Decision {
             };
         }
     };
-    match next_plan(spec, facts, cluster) {
+    let subject = Subject::of(spec, facts);
+    // Only before the work has begun: what is under way is not held up by an operator that flaps.
+    let begun = subject.pin.is_ok() || facts.target.is_some();
+    let unhealthy = if begun {
+        Vec::new()
+    } else {
+        check::unhealthy(&subject)
+    };
+    if !unhealthy.is_empty() {
+        let why = message::health_failed(&unhealthy);
+        let text = format!("{}{why}", message::WAIT_BEFORE_PREP_PREFIX);
+        return Decision::stay(state, facts.side, text, Act::Wait(Why::Cluster))
+            .within(phase)
+            .again(HEALTH_AGAIN);
+    }
+    match next_plan(&subject, facts, cluster) {
         Ok(plan) => Decision::stay(state, facts.side, usual, Act::Run(plan)).within(phase),
         Err(message) => fail(message),
     }
@@ -125,76 +153,47 @@ fn failed_work(run: &RunFact, error: &str) -> String {
     format!("{text}; {NEXT}")
 }
 
-/// The next part of Prep, or why there is none.
-fn next_plan(
-    spec: &ImageBasedUpgradeSpec,
-    facts: &Facts,
-    cluster: &ClusterFacts,
-) -> Result<Plan, String> {
-    let wanted =
-        wanted(spec, facts).map_err(|error| format!("{}{error}", message::INVALID_SPEC_PREFIX))?;
-    seed_check::version(&wanted.version, &cluster.version)
-        .map_err(|error| format!("{}{error}", message::INVALID_SPEC_PREFIX))?;
-    let Some(pin) = facts.pin.as_ref().filter(|pin| pin.image == wanted.image) else {
+/// The next part of Prep, or why there is none: the first failed check that blocks.
+fn next_plan(subject: &Subject<'_>, facts: &Facts, cluster: &ClusterFacts) -> Result<Plan, String> {
+    check::first_blocker(subject, Moment::BeforeResolve)?;
+    let wanted = wanted(subject.spec)?;
+    let Ok(pin) = subject.pin else {
         return Ok(inspect(&wanted));
     };
-    seed_check::labels(pin, cluster)
-        .map_err(|error| format!("{}{error}", message::INVALID_SEED_PREFIX))?;
-    let Some(content) = facts
-        .content
-        .as_ref()
-        .filter(|content| content.digest == pin.digest)
-    else {
-        return Ok(fetch(&wanted, pin));
+    check::first_blocker(subject, Moment::AfterResolve)?;
+    let Some(content) = subject.content else {
+        check::first_blocker(subject, Moment::BeforeFetch)?;
+        return Ok(fetch(&wanted, pin, facts));
     };
-    seed_check::content(content, wanted.version.as_str())
-        .map_err(|error| format!("{}{error}", message::STATEROOT_SETUP_PREFIX))?;
+    check::first_blocker(subject, Moment::AfterContent)?;
     match facts
         .target
         .as_ref()
         .filter(|target| target.seed == pin.digest && target.deployment.is_some())
     {
         None => Ok(install(&wanted, pin, content)),
-        Some(target) => Ok(precache(target, content, cluster)),
+        Some(target) => Ok(precache(target, content, cluster, facts)),
     }
 }
 
-fn wanted(spec: &ImageBasedUpgradeSpec, facts: &Facts) -> Result<Wanted, String> {
+/// What the checks have found to make sense.
+fn wanted(spec: &ImageBasedUpgradeSpec) -> Result<Wanted, String> {
     let seed = spec.seed_image_ref.clone().unwrap_or_default();
-    if seed.image.is_empty() {
-        return Err(format!("spec.seedImageRef.image is not set: {NEXT}"));
-    }
-    let image: ImageRef = seed
-        .image
-        .parse()
-        .map_err(|error: api::image::InvalidImageRef| {
-            format!("spec.seedImageRef.image: {error}: {NEXT}")
-        })?;
-    let version: OcpVersion =
-        seed.version
-            .parse()
-            .map_err(|error: api::version::InvalidVersion| {
-                seed_check::unfit_version(message::seed_version_unreadable(
-                    &seed.version,
-                    &error.to_string(),
-                ))
-            })?;
-    let stateroot = StaterootName::for_version(&version);
-    if facts
-        .booted
-        .as_ref()
-        .is_ok_and(|booted| booted.stateroot == stateroot)
-    {
-        return Err(format!(
-            "stateroot {stateroot} of version {version} is the running one: {NEXT}"
-        ));
-    }
-    let pull_secret = seed.pull_secret_ref.map(|secret| secret.name);
+    let nonsense =
+        |error: &dyn std::fmt::Display| format!("{}{error}: {NEXT}", message::INVALID_SPEC_PREFIX);
+    let image: ImageRef = seed.image.parse().map_err(|error| {
+        let error: api::image::InvalidImageRef = error;
+        nonsense(&error)
+    })?;
+    let version: OcpVersion = seed.version.parse().map_err(|error| {
+        let error: api::version::InvalidVersion = error;
+        nonsense(&error)
+    })?;
     Ok(Wanted {
         image,
-        pull_secret,
+        pull_secret: seed.pull_secret_ref.map(|secret| secret.name),
+        stateroot: StaterootName::for_version(&version),
         version,
-        stateroot,
     })
 }
 
@@ -208,13 +207,33 @@ fn inspect(wanted: &Wanted) -> Plan {
     }
 }
 
-fn fetch(wanted: &Wanted, pin: &SeedPin) -> Plan {
-    Plan {
-        name: PlanName::FetchSeed,
-        steps: vec![Step::FetchSeed {
+fn fetch(wanted: &Wanted, pin: &SeedPin, facts: &Facts) -> Plan {
+    // Room for the seed first; what it wants precached is not known yet.
+    let mut steps = clean(facts, &[]);
+    steps.extend([
+        Step::ReserveSpace {
+            sysroot: SYSROOT_RESERVE,
+            boot: BOOT_RESERVE,
+        },
+        // The seed is unpacked while it arrives: its stateroot is there first.
+        Step::ClearStateroot {
+            stateroot: wanted.stateroot.clone(),
+            seed: pin.digest.clone(),
+        },
+        Step::EnsureStateroot {
+            stateroot: wanted.stateroot.clone(),
+            seed: pin.digest.clone(),
+        },
+        Step::FetchSeed {
             pin: pin.clone(),
             pull_secret: wanted.pull_secret.clone(),
-        }],
+            stateroot: wanted.stateroot.clone(),
+            spool: true,
+        },
+    ]);
+    Plan {
+        name: PlanName::FetchSeed,
+        steps,
     }
 }
 
@@ -267,19 +286,45 @@ fn install(wanted: &Wanted, pin: &SeedPin, content: &SeedContent) -> Plan {
     }
 }
 
-fn precache(target: &TargetRecord, content: &SeedContent, cluster: &ClusterFacts) -> Plan {
+/// The clean-up of container storage, unless the user does not want it.
+fn clean(facts: &Facts, keep: &[String]) -> Vec<Step> {
+    match &facts.images.cleanup {
+        ImageCleanup::Disabled => Vec::new(),
+        cleanup => vec![Step::CleanImages {
+            cleanup: cleanup.clone(),
+            keep: keep.to_vec(),
+        }],
+    }
+}
+
+fn precache(
+    target: &TargetRecord,
+    content: &SeedContent,
+    cluster: &ClusterFacts,
+    facts: &Facts,
+) -> Plan {
+    let images = precache_list::images(content, cluster);
+    // Once more: the seed and its stateroot have taken space since, and now it is known what must stay.
+    let mut steps = clean(facts, &images);
+    steps.extend([
+        // Before the first one is pulled: the garbage collector does not wait.
+        Step::PinImages {
+            images: images.clone(),
+            stateroot: target.stateroot.clone(),
+        },
+        Step::PrecacheImages {
+            images,
+            policy: facts.images.policy,
+        },
+        Step::RecordTarget {
+            record: TargetRecord {
+                precached: true,
+                ..target.clone()
+            },
+        },
+    ]);
     Plan {
         name: PlanName::Precache,
-        steps: vec![
-            Step::PrecacheImages {
-                images: seed_check::images(content, cluster),
-            },
-            Step::RecordTarget {
-                record: TargetRecord {
-                    precached: true,
-                    ..target.clone()
-                },
-            },
-        ],
+        steps,
     }
 }

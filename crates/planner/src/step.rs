@@ -1,10 +1,18 @@
 //! Plans: lists of steps, complete before the first one runs.
 
 use api::rollback_config::RollbackConfig;
-use api::{DeploymentId, Digest, HandoverStamp, ImageRef, StaterootName};
+use api::{DeploymentId, Digest, HandoverStamp, ImageRef, Stage, StaterootName};
 use serde::{Deserialize, Serialize};
 
+use crate::cleanup::ImageCleanup;
 use crate::facts::{SeedPin, TargetRecord};
+use crate::image_facts::PrecachePolicy;
+
+/// Bytes of the root filesystem that are kept from the start of Prep until Idle: for records, a journal and the boot
+/// entries of the way back.
+pub const SYSROOT_RESERVE: u64 = 64 << 20;
+/// The same of `/boot`: boot entries are a few KiB each.
+pub const BOOT_RESERVE: u64 = 1 << 20;
 
 /// What a plan is for; its journal name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Hash, Serialize, Deserialize)]
@@ -45,6 +53,19 @@ impl PlanName {
             PlanName::Finalize => "finalize",
         }
     }
+
+    /// The stage whose request it serves.
+    pub fn stage(self) -> Stage {
+        match self {
+            PlanName::InspectSeed
+            | PlanName::FetchSeed
+            | PlanName::InstallStateroot
+            | PlanName::Precache => Stage::Prep,
+            PlanName::Pivot | PlanName::Reconfigure => Stage::Upgrade,
+            PlanName::Return => Stage::Rollback,
+            PlanName::Abort | PlanName::Finalize => Stage::Idle,
+        }
+    }
 }
 
 /// What is to be done, in order.
@@ -68,12 +89,26 @@ pub enum Step {
         /// Name of the Secret with credentials; without it the node's own are used.
         pull_secret: Option<String>,
     },
-    /// Spool the seed's blobs and read the documents in them.
+    /// Keep space for the way back, so that what fits now still fits then.
+    ReserveSpace {
+        /// Bytes of the root filesystem.
+        sysroot: u64,
+        /// Bytes of `/boot`.
+        boot: u64,
+    },
+    /// Give the kept space back.
+    ReleaseSpace,
+    /// Fetch the seed, read the documents in it and unpack below the stateroot what can be unpacked while it arrives.
     FetchSeed {
         /// What was resolved.
         pin: SeedPin,
         /// As in [`Step::ResolveSeed`].
         pull_secret: Option<String>,
+        /// The stateroot that it is for.
+        stateroot: StaterootName,
+        /// Keep the compressed seed in the spool until Idle: a fetch that is interrupted goes on where it was, and the other
+        /// steps can be repeated.
+        spool: bool,
     },
     /// Remove a stateroot of this name that another seed left behind.
     ClearStateroot {
@@ -126,10 +161,28 @@ pub enum Step {
         /// All of the record that is known beforehand.
         record: TargetRecord,
     },
+    /// Remove images that nobody needs from a container storage that is too full.
+    CleanImages {
+        /// When it is.
+        cleanup: ImageCleanup,
+        /// Images that the new release needs, as far as they are known.
+        keep: Vec<String>,
+    },
+    /// Keep images from the garbage collection of kubelet and CRI-O, now and in the target.
+    PinImages {
+        /// Their names.
+        images: Vec<String>,
+        /// The target, whose `/etc` counts behind the pivot.
+        stateroot: StaterootName,
+    },
+    /// Leave images to the garbage collection again.
+    UnpinImages,
     /// Pull what is not present yet.
     PrecacheImages {
         /// Images in order.
         images: Vec<String>,
+        /// How.
+        policy: PrecachePolicy,
     },
     /// Verify that the target is still there with all that its first boot needs.
     CheckTarget {
@@ -230,6 +283,8 @@ impl Step {
     pub fn name(&self) -> &'static str {
         match self {
             Step::ResolveSeed { .. } => "resolve-seed",
+            Step::ReserveSpace { .. } => "reserve-space",
+            Step::ReleaseSpace => "release-space",
             Step::FetchSeed { .. } => "fetch-seed",
             Step::ClearStateroot { .. } => "clear-stateroot",
             Step::EnsureStateroot { .. } => "ensure-stateroot",
@@ -238,6 +293,9 @@ impl Step {
             Step::UnpackVar { .. } => "unpack-var",
             Step::UnpackEtc { .. } => "unpack-etc",
             Step::RecordTarget { .. } => "record-target",
+            Step::CleanImages { .. } => "clean-images",
+            Step::PinImages { .. } => "pin-images",
+            Step::UnpinImages => "unpin-images",
             Step::PrecacheImages { .. } => "precache-images",
             Step::CheckTarget { .. } => "check-target",
             Step::ExportConfiguration { .. } => "export-configuration",

@@ -136,6 +136,7 @@ impl Node {
             ostree: self,
             images: self,
             seeds: self,
+            machine: self,
             units: self,
             files: self,
             clock: self,

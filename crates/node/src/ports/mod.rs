@@ -7,6 +7,7 @@ mod clock;
 mod cluster;
 mod files;
 mod images;
+mod machine;
 mod ostree;
 mod seeds;
 mod units;
@@ -14,10 +15,14 @@ mod units;
 pub use clock::{BootId, Clock};
 pub use cluster::{Announcement, Cluster, Published, PullSecret, Severity};
 pub use files::{FileKind, Files, NodePath, Root};
-pub use images::Images;
+pub use images::{Images, Layer};
+pub use machine::{Machine, Reserved};
 pub use ostree::{Deployment, DeploymentSpec, Ostree};
-pub use planner::{ClusterFacts, SeedContent, SeedPin};
-pub use seeds::Seeds;
+pub use planner::{
+    ClusterFacts, Filesystem, Health, HeldImages, NodeFacts, SeedContent, SeedPin, Space,
+    StoredImage, Told,
+};
+pub use seeds::{FetchRequest, Seeds};
 pub use units::{UnitState, Units};
 
 /// How a long call reports how far it is and learns that it shall stop.
@@ -46,6 +51,8 @@ pub struct Ports<'a> {
     pub images: &'a dyn Images,
     /// Seed images: the registry, the spool and the archives inside.
     pub seeds: &'a dyn Seeds,
+    /// The hardware and its filesystems.
+    pub machine: &'a dyn Machine,
     /// systemd.
     pub units: &'a dyn Units,
     /// Files outside ostree's own.

@@ -3,20 +3,23 @@
 //! A step makes no choices: what it needs to know stands in it. One that seems to need an `if` wants a better plan.
 
 mod boot;
+mod cleanup;
 mod first_boot;
 mod handover;
+mod pins;
 mod precache;
 mod removal;
 mod seed;
 mod stateroot;
 
 pub use first_boot::document;
+pub use stateroot::VAR_UNPACKED;
 pub(crate) use stateroot::is_ours;
 
 use engine::{Presence, Progress, StepContext, StepError, Unit, Work};
 use planner::{ErrorKind, Step};
 
-use crate::ports::{Ports, PullSecret, Root, Watch};
+use crate::ports::{FetchRequest, Ports, PullSecret, Reserved, Root, Watch};
 use crate::{PortError, PortResult};
 
 /// The steps of this program on one node.
@@ -79,6 +82,11 @@ fn step_error(error: PortError) -> StepError<ErrorKind> {
 fn probe(ports: &Ports<'_>, step: &Step) -> PortResult<bool> {
     match step {
         Step::ResolveSeed { image, .. } => seed::resolved(ports, image),
+        Step::ReserveSpace { sysroot, boot } => {
+            let reserved = ports.machine.reserved()?;
+            Ok(reserved.sysroot >= Some(*sysroot) && reserved.boot >= Some(*boot))
+        }
+        Step::ReleaseSpace => Ok(ports.machine.reserved()? == Reserved::default()),
         Step::FetchSeed { pin, .. } => seed::fetched(ports, pin),
         Step::ClearStateroot { stateroot, seed } => stateroot::clear(ports, stateroot, seed),
         Step::EnsureStateroot { stateroot, seed } => stateroot::claimed(ports, stateroot, seed),
@@ -102,8 +110,11 @@ fn probe(ports: &Ports<'_>, step: &Step) -> PortResult<bool> {
         Step::SetHostname { hostname } => Ok(ports.units.hostname()? == *hostname),
         Step::SetClusterId { cluster_id } => Ok(ports.cluster.cluster_id()? == *cluster_id),
         Step::AwaitApi => Ok(ports.cluster.ready()),
+        Step::UnpinImages => pins::unpinned(ports),
         Step::DisableUnit { unit } => Ok(!ports.units.enabled(unit)?),
         Step::RecordTarget { .. }
+        | Step::CleanImages { .. }
+        | Step::PinImages { .. }
         | Step::PrecacheImages { .. }
         | Step::CheckTarget { .. }
         | Step::ExportConfiguration { .. }
@@ -135,8 +146,20 @@ fn apply(ports: &Ports<'_>, step: &Step, context: &StepContext<'_>) -> PortResul
         Step::ResolveSeed { image, pull_secret } => {
             seed::resolve(ports, image, pull_secret.as_deref())
         }
-        Step::FetchSeed { pin, pull_secret } => {
-            seed::fetch(ports, pin, pull_secret.as_deref(), &bytes)
+        Step::ReserveSpace { sysroot, boot } => ports.machine.reserve(*sysroot, *boot),
+        Step::ReleaseSpace => ports.machine.release(),
+        Step::FetchSeed {
+            pin,
+            pull_secret,
+            stateroot,
+            spool,
+        } => {
+            let request = FetchRequest {
+                pin: pin.clone(),
+                stateroot: stateroot.clone(),
+                spool: *spool,
+            };
+            seed::fetch(ports, &request, pull_secret.as_deref(), &bytes)
         }
         Step::ClearStateroot { stateroot, .. } => removal::clear(ports, stateroot, &items),
         Step::EnsureStateroot { stateroot, seed } => stateroot::ensure(ports, stateroot, seed),
@@ -153,7 +176,10 @@ fn apply(ports: &Ports<'_>, step: &Step, context: &StepContext<'_>) -> PortResul
             ports.seeds.unpack_etc(pin, &deployment, &bytes)
         }
         Step::RecordTarget { record } => stateroot::record(ports, record),
-        Step::PrecacheImages { images } => precache::pull(ports, images, context),
+        Step::CleanImages { cleanup, keep } => cleanup::clean(ports, cleanup, keep, context),
+        Step::PinImages { images, stateroot } => pins::pin(ports, images, stateroot),
+        Step::UnpinImages => pins::unpin(ports),
+        Step::PrecacheImages { images, policy } => precache::pull(ports, images, *policy, context),
         Step::CheckTarget { target } => handover::check(ports, target),
         Step::ExportConfiguration { stateroot } => handover::export(ports, stateroot),
         Step::WriteRollbackConfig { stateroot, config } => {
@@ -199,7 +225,9 @@ fn settle(ports: &Ports<'_>, step: &Step) -> PortResult<()> {
         | Step::UndeployStateroot { .. }
         | Step::RemoveStateroot { .. }
         | Step::PruneRepository => ports.files.sync(&Root::Booted),
-        Step::PrecacheImages { .. } | Step::DiscardSeed => ports.files.sync(&Root::Shared),
+        Step::CleanImages { .. } | Step::PrecacheImages { .. } | Step::DiscardSeed => {
+            ports.files.sync(&Root::Shared)
+        }
         _ => Ok(()),
     }
 }

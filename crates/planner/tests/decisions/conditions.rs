@@ -282,3 +282,40 @@ fn the_rollback_window_ends_with_idle_and_rollback() {
         assert_eq!(set(state).is_some(), kept, "{state}");
     }
 }
+
+/// What was done stands in `PrepInProgress` from the end of Prep on, and nothing that follows wipes it out.
+#[test]
+fn finished_work_is_told_for_as_long_as_its_condition_stands() {
+    let mut decision = say(
+        State::PrepCompleted,
+        Side::Origin,
+        "Prep stage completed successfully",
+    );
+    decision.said.work = Some("Prep completed: total: 3 (pulled: 1, skipped: 2, failed: 0)".into());
+    let before = walked(&TO_PREP);
+    let after = project(&before, Stage::Prep, &decision, occasion(2, 9));
+    let told = "PrepInProgress False Completed \"Prep completed: total: 3 (pulled: 1, skipped: 2, failed: 0)\"";
+    let check = |status: &ImageBasedUpgradeStatus| {
+        assert!(
+            shown(&status.conditions).contains(&told.to_owned()),
+            "{:?}",
+            status.conditions
+        );
+    };
+    check(&after);
+    // The same position again, with nothing new to say.
+    let silent = say(
+        State::PrepCompleted,
+        Side::Origin,
+        "Prep stage completed successfully",
+    );
+    let again = project(&after, Stage::Prep, &silent, occasion(2, 10));
+    assert_eq!(again, after);
+    let upgrading = say(State::UpgradeInProgress, Side::Origin, IN_PROGRESS);
+    check(&project(
+        &again,
+        Stage::Upgrade,
+        &upgrading,
+        occasion(3, 11),
+    ));
+}

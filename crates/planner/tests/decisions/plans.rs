@@ -36,7 +36,12 @@ fn prep_goes_from_the_reference_to_the_images() {
     check(
         |facts| facts.pin = Some(pin()),
         PlanName::FetchSeed,
-        &["fetch-seed"],
+        &[
+            "reserve-space",
+            "clear-stateroot",
+            "ensure-stateroot",
+            "fetch-seed",
+        ],
     );
     check(
         |facts| facts.content = Some(content()),
@@ -55,7 +60,7 @@ fn prep_goes_from_the_reference_to_the_images() {
     check(
         |facts| facts.target = Some(target(false)),
         PlanName::Precache,
-        &["precache-images", "record-target"],
+        &["pin-images", "precache-images", "record-target"],
     );
 }
 
@@ -212,6 +217,7 @@ fn cleaning_up_removes_what_is_not_booted_and_the_records_last() {
             Step::SetDefault {
                 deployment: deployment(booted),
             },
+            Step::ReleaseSpace,
             Step::UndeployStateroot {
                 stateroot: stateroot(gone),
             },
@@ -220,6 +226,7 @@ fn cleaning_up_removes_what_is_not_booted_and_the_records_last() {
             },
             Step::PruneRepository,
             Step::DiscardSeed,
+            Step::UnpinImages,
             Step::RemoveRecords,
         ];
         assert_eq!(plan.steps, expected, "{state}");

@@ -2,13 +2,15 @@
 
 use api::rollback_config::RollbackConfig;
 use api::seed_info::SeedClusterInfo;
+use api::seed_node::Cpu;
 use api::{
     Condition, DeploymentId, Digest, ImageBasedUpgradeSpec, ImageBasedUpgradeStatus, SeedImageRef,
     Stage, StaterootName, Timestamp,
 };
 use planner::{
-    Act, ClusterFacts, ClusterKnowledge, Decision, Facts, Occasion, PostPivot, RunFact, Said,
-    SeedContent, SeedPin, Side, State, TargetRecord, decide, parse, valid_next,
+    Act, ClusterFacts, ClusterKnowledge, Decision, Facts, Filesystem, NodeFacts, NodeKnowledge,
+    Occasion, PostPivot, RunFact, Said, SeedContent, SeedPin, Side, Space, State, TargetRecord,
+    Told, decide, parse, valid_next,
 };
 
 pub(crate) const ORIGIN: &str = "rhcos_4.16.9";
@@ -35,6 +37,8 @@ pub(crate) fn pin() -> SeedPin {
         digest: digest("1"),
         format_version: Some("4".to_owned()),
         cluster_info: None,
+        node_facts: None,
+        architecture: Some("amd64".to_owned()),
         layers: vec![(digest("2"), 1000)],
     }
 }
@@ -48,6 +52,7 @@ pub(crate) fn content() -> SeedContent {
         },
         commit: "c".repeat(64),
         kernel_arguments: vec!["quiet".to_owned(), "systemd.unified=1".to_owned()],
+        files: vec!["/etc/chrony.conf".to_owned()],
         origin: "[origin]\n".to_owned(),
         images: vec!["quay.io/org/a@sha256:0".to_owned()],
     }
@@ -67,7 +72,41 @@ pub(crate) fn cluster() -> ClusterFacts {
     ClusterFacts {
         version: "4.16.9".to_owned(),
         release_registry: "registry.example:5000".to_owned(),
+        nodes: vec!["node".to_owned()],
+        node_ips: vec!["192.0.2.10".to_owned()],
+        machine_networks: Told::Known(vec!["192.0.2.0/24".to_owned()]),
+        kernel_arguments: vec!["quiet".to_owned(), "systemd.unified=1".to_owned()],
+        files: vec!["/etc/chrony.conf".to_owned()],
         ..ClusterFacts::default()
+    }
+}
+
+const GIB: u64 = 1 << 30;
+
+/// A node that every seed here fits to.
+pub(crate) fn node() -> NodeFacts {
+    let space = |filesystem| Space {
+        filesystem,
+        device: filesystem as u64,
+        total: 100 * GIB,
+        available: 50 * GIB,
+    };
+    NodeFacts {
+        architecture: "amd64".to_owned(),
+        cpu: Cpu {
+            model: "Example 9000".to_owned(),
+            sockets: 1,
+            cores: 4,
+            threads: 8,
+        },
+        reserved_cpus: Told::Known("0-1".to_owned()),
+        spaces: Filesystem::ALL.map(space).to_vec(),
+        containers_mounted: true,
+        storage_target: Told::Known("/dev/disk/by-partlabel/containers".to_owned()),
+        boot_files: 100 << 20,
+        spooled: 0,
+        default_switch: Told::Known(true),
+        certificates_until: Told::Known(START + 30 * 86_400),
     }
 }
 
@@ -90,7 +129,10 @@ pub(crate) fn facts(side: Side) -> Facts {
         pin: None,
         content: None,
         removable: vec![stateroot(booted), stateroot(other)],
-        cluster: ClusterKnowledge::Known(cluster()),
+        cluster: ClusterKnowledge::Known(Box::new(cluster())),
+        node: NodeKnowledge::Known(Box::new(node())),
+        reserved: false,
+        images: planner::ImageFacts::default(),
         run: RunFact::None,
         post_pivot: PostPivot::Running {
             progress: String::new(),

@@ -24,10 +24,10 @@ fn what_the_spec_asks_for_is_checked_first() {
         let seed = spec.seed_image_ref.as_mut().unwrap();
         (seed.image, seed.version) = (image.to_owned(), version.to_owned());
         let mut facts = facts(Side::Origin);
-        facts.cluster = planner::ClusterKnowledge::Known(ClusterFacts {
+        facts.cluster = planner::ClusterKnowledge::Known(Box::new(ClusterFacts {
             version: running.to_owned(),
             ..cluster()
-        });
+        }));
         assert_eq!(outcome(&spec, &facts), expected.map_err(str::to_owned));
     };
     let image = sample::IMAGE;
@@ -119,7 +119,7 @@ fn labels_must_fit_the_cluster() {
     let check =
         |format: Option<&str>, info: Option<&str>, cluster: &ClusterFacts, expected: &str| {
             let mut facts = facts(Side::Origin);
-            facts.cluster = planner::ClusterKnowledge::Known(cluster.clone());
+            facts.cluster = planner::ClusterKnowledge::Known(Box::new(cluster.clone()));
             facts.pin = Some(SeedPin {
                 format_version: format.map(str::to_owned),
                 cluster_info: info.map(str::to_owned),
@@ -300,12 +300,13 @@ fn the_pull_secret_is_named_in_the_plans_and_nothing_of_it() {
         let Act::Run(plan) = decided(&spec, &status.conditions, &facts).act else {
             panic!("a plan is wanted");
         };
-        let (Step::ResolveSeed { pull_secret, .. } | Step::FetchSeed { pull_secret, .. }) =
-            &plan.steps[0]
-        else {
-            panic!("{:?}", plan.steps);
-        };
-        assert_eq!(pull_secret.as_deref(), Some("seed-pull-secret"));
+        let named = plan.steps.iter().filter_map(|step| match step {
+            Step::ResolveSeed { pull_secret, .. } | Step::FetchSeed { pull_secret, .. } => {
+                Some(pull_secret.as_deref())
+            }
+            _ => None,
+        });
+        assert_eq!(named.collect::<Vec<_>>(), [Some("seed-pull-secret")]);
     }
 }
 
@@ -313,11 +314,11 @@ fn the_pull_secret_is_named_in_the_plans_and_nothing_of_it() {
 fn images_are_precached_from_this_clusters_registry_where_the_seeds_is_not_mirrored() {
     let check = |seed: &str, configured: bool, own: &str, sources: &[&str], expected: [&str; 3]| {
         let mut facts = facts(Side::Origin);
-        facts.cluster = planner::ClusterKnowledge::Known(ClusterFacts {
+        facts.cluster = planner::ClusterKnowledge::Known(Box::new(ClusterFacts {
             release_registry: own.to_owned(),
             mirror_sources: sources.iter().map(|&source| source.to_owned()).collect(),
             ..cluster()
-        });
+        }));
         let mut content = content();
         content.info.release_registry = seed.to_owned();
         content.info.mirror_registry_configured = configured;
@@ -335,10 +336,16 @@ fn images_are_precached_from_this_clusters_registry_where_the_seeds_is_not_mirro
         let Act::Run(plan) = decision.act else {
             panic!("{decision:?}");
         };
-        let Step::PrecacheImages { images } = &plan.steps[0] else {
+        let [
+            Step::PinImages { images: pinned, .. },
+            Step::PrecacheImages { images, .. },
+            _,
+        ] = &plan.steps[..]
+        else {
             panic!("{:?}", plan.steps);
         };
         assert_eq!(*images, expected, "{seed} {configured} {own} {sources:?}");
+        assert_eq!(*pinned, expected);
     };
     let [kept_a, kept_b, kept_c] = [
         "seed.io/a@sha256:1",

@@ -1,5 +1,7 @@
 //! The API server, with its etcd in the booted stateroot's `/var`.
 
+use std::collections::BTreeSet;
+
 use api::reconfiguration::SeedReconfiguration;
 use api::{ImageBasedUpgrade, ImageBasedUpgradeStatus, Secret, Timestamp, path};
 use node::ports::{Announcement, Cluster, ClusterFacts, NodePath, Published, PullSecret};
@@ -7,6 +9,7 @@ use node::{ErrorKind, PortError, PortResult};
 
 use crate::machine::Machine;
 use crate::node::{Node, PUBLISH};
+use crate::template::NAMED;
 
 /// Where etcd keeps an object.
 fn key(machine: &Machine, name: &str) -> String {
@@ -147,6 +150,7 @@ impl Cluster for Node {
         Ok(ClusterFacts {
             version: self.see(|machine| value(machine, "version")),
             release_registry: "registry.site:5000".to_owned(),
+            nodes: vec!["site-node".to_owned()],
             ..ClusterFacts::default()
         })
     }
@@ -154,6 +158,11 @@ impl Cluster for Node {
     fn pull_secret(&self, name: &str) -> PortResult<PullSecret> {
         self.call("pull_secret", name)?;
         Ok(PullSecret(b"{\"auths\":{}}".to_vec()))
+    }
+
+    fn pod_images(&self) -> PortResult<BTreeSet<String>> {
+        self.call("pod_images", "")?;
+        Ok(BTreeSet::from([NAMED.to_owned()]))
     }
 
     fn reconfiguration(&self) -> PortResult<SeedReconfiguration> {

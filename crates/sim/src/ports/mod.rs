@@ -2,6 +2,7 @@
 
 mod cluster;
 mod files;
+mod hardware;
 mod images;
 mod ostree;
 mod seeds;

@@ -1,0 +1,101 @@
+//! How long the running release can be returned to: its certificates are renewed only while it runs (C 5.5).
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use node::ports::Told;
+use x509_cert::Certificate;
+use x509_cert::der::DecodePem;
+
+/// kubelet's own, each a link to the current one.
+const KUBELET: [&str; 2] = [
+    "var/lib/kubelet/pki/kubelet-client-current.pem",
+    "var/lib/kubelet/pki/kubelet-server-current.pem",
+];
+/// Directories of the static pods' certificates, below which `secrets/<name>/tls.crt` lie.
+const STATIC_PODS: &str = "etc/kubernetes/static-pod-resources";
+
+/// The earliest end among the certificates that can be read, in seconds since 1970. One of kubelet's has to be: the
+/// contract's date is made of them.
+pub(super) fn until(booted: &Path) -> Told<i64> {
+    let mut earliest: Option<i64> = None;
+    let mut problem = format!("there is none in {}", booted.join(KUBELET[0]).display());
+    let kubelets = KUBELET.map(|path| booted.join(path));
+    for path in &kubelets {
+        match read(path) {
+            Ok(Some(end)) => earliest = Some(earliest.map_or(end, |known| known.min(end))),
+            Ok(None) => problem = format!("{} holds no certificate", path.display()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => problem = format!("reading {}: {error}", path.display()),
+        }
+    }
+    let Some(earliest) = earliest else {
+        return Told::Unknown(problem);
+    };
+    // What cannot be read of these is left out, as with the Go original, which knows kubelet's only.
+    let others = static_pods(&booted.join(STATIC_PODS)).into_iter();
+    let others = others.filter_map(|path| read(&path).ok().flatten());
+    Told::Known(others.fold(earliest, i64::min))
+}
+
+fn read(path: &Path) -> io::Result<Option<i64>> {
+    Ok(earliest_end(&fs::read_to_string(path)?))
+}
+
+/// The serving and client certificates of static pods.
+fn static_pods(resources: &Path) -> Vec<PathBuf> {
+    let below = |directory: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
+    };
+    let secrets = below(resources)
+        .into_iter()
+        .flat_map(|pod| below(&pod.join("secrets")));
+    secrets
+        .map(|secret| secret.join("tls.crt"))
+        .filter(|path| path.is_file())
+        .collect()
+}
+
+/// The earliest end of the certificates in a PEM text, whatever else is in it.
+fn earliest_end(text: &str) -> Option<i64> {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+    const END: &str = "-----END CERTIFICATE-----";
+    let blocks = text.split(BEGIN).skip(1);
+    let ends = blocks.filter_map(|block| {
+        let (body, _) = block.split_once(END)?;
+        let certificate = Certificate::from_pem(format!("{BEGIN}{body}{END}\n")).ok()?;
+        let end = certificate.tbs_certificate().validity().not_after;
+        i64::try_from(end.to_unix_duration().as_secs()).ok()
+    });
+    ends.min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=t -days 3650`
+    const CERTIFICATE: &str = include_str!("certificate.pem");
+
+    #[test]
+    fn the_earliest_end_counts_and_keys_are_passed_over() {
+        let end = earliest_end(CERTIFICATE).unwrap();
+        assert!(end > 1_700_000_000, "{end}");
+        let key = "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n";
+        assert_eq!(earliest_end(&format!("{key}{CERTIFICATE}")), Some(end));
+        assert_eq!(earliest_end(key), None);
+        assert_eq!(earliest_end("-----BEGIN CERTIFICATE-----\nAAAA\n"), None);
+
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        assert!(matches!(until(root), Told::Unknown(_)));
+        let pki = root.join("var/lib/kubelet/pki");
+        fs::create_dir_all(&pki).unwrap();
+        fs::write(pki.join("kubelet-client-current.pem"), "nothing").unwrap();
+        assert!(matches!(until(root), Told::Unknown(_)));
+        fs::write(pki.join("kubelet-server-current.pem"), CERTIFICATE).unwrap();
+        assert_eq!(until(root), Told::Known(end));
+    }
+}

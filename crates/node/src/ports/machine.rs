@@ -1,0 +1,31 @@
+//! The hardware and its filesystems: what a seed must fit to, and space that is kept.
+
+use planner::{NodeFacts, SeedPin};
+
+use crate::PortResult;
+
+/// Space that is kept for the way back.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Reserved {
+    /// Bytes of the root filesystem; `None` = there is no such file.
+    pub sysroot: Option<u64>,
+    /// Bytes of `/boot`; `None` = there is no such file.
+    pub boot: Option<u64>,
+}
+
+/// What this node is made of.
+pub trait Machine: Send + Sync {
+    /// The facts that the checks need; `pin` says of which seed spooled bytes are counted. Cheap: nothing is read but
+    /// small files.
+    fn facts(&self, pin: Option<&SeedPin>) -> PortResult<NodeFacts>;
+
+    /// What is kept.
+    fn reserved(&self) -> PortResult<Reserved>;
+
+    /// Keeps space in files outside of every stateroot ([`api::path::SYSROOT_RESERVE`], [`api::path::BOOT_RESERVE`]),
+    /// allocated and not only sized. Durable when this returns. A full filesystem is `Permanent`, and then nothing is kept.
+    fn reserve(&self, sysroot: u64, boot: u64) -> PortResult<()>;
+
+    /// Gives the space back; nothing kept is success. Durable when this returns.
+    fn release(&self) -> PortResult<()>;
+}

@@ -1,0 +1,81 @@
+//! The hardware: a machine that every seed fits to, and space that is kept.
+
+use api::seed_node::Cpu;
+use node::PortResult;
+use node::ports::{Filesystem, Machine as Hardware, NodeFacts, Reserved, SeedPin, Space, Told};
+
+use crate::machine::Machine;
+use crate::node::Node;
+
+/// Size of every filesystem, and what is free on it.
+const SPACE: u64 = 1 << 40;
+
+/// A file of a length that is not written out: its content is the number of bytes.
+fn kept(machine: &Machine, path: &str) -> Option<u64> {
+    let text = machine.cache.text(path)?;
+    Some(text.parse().unwrap_or_default())
+}
+
+impl Hardware for Node {
+    fn facts(&self, _pin: Option<&SeedPin>) -> PortResult<NodeFacts> {
+        self.operation("machine facts", &"")?;
+        let space = |filesystem| Space {
+            filesystem,
+            device: filesystem as u64,
+            total: SPACE,
+            available: SPACE,
+        };
+        Ok(NodeFacts {
+            architecture: "amd64".to_owned(),
+            cpu: Cpu {
+                model: "simulated".to_owned(),
+                sockets: 1,
+                cores: 4,
+                threads: 8,
+            },
+            reserved_cpus: Told::Known("0-1".to_owned()),
+            spaces: Filesystem::ALL.map(space).to_vec(),
+            containers_mounted: true,
+            storage_target: Told::Known("/dev/disk/by-partlabel/containers".to_owned()),
+            boot_files: 100 << 20,
+            spooled: 0,
+            default_switch: Told::Known(true),
+            certificates_until: Told::Known(i64::MAX),
+        })
+    }
+
+    fn reserved(&self) -> PortResult<Reserved> {
+        self.operation("reserved", &"")?;
+        Ok(self.see(|machine| Reserved {
+            sysroot: kept(machine, api::path::SYSROOT_RESERVE),
+            boot: kept(machine, api::path::BOOT_RESERVE),
+        }))
+    }
+
+    fn reserve(&self, sysroot: u64, boot: u64) -> PortResult<()> {
+        self.operation("reserve", &"")?;
+        for (path, bytes) in [
+            (api::path::SYSROOT_RESERVE, sysroot),
+            (api::path::BOOT_RESERVE, boot),
+        ] {
+            for size in [0, bytes] {
+                let content = size.to_string().into_bytes();
+                self.effect(|machine| machine.write_durably(path, 0o600, content))?;
+                self.operation("reserve: a file", &path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn release(&self) -> PortResult<()> {
+        self.operation("release", &"")?;
+        for path in [api::path::SYSROOT_RESERVE, api::path::BOOT_RESERVE] {
+            self.effect(|machine| {
+                machine.cache.remove(path);
+                machine.disk.remove(path);
+            })?;
+            self.operation("release: a file", &path)?;
+        }
+        Ok(())
+    }
+}
