@@ -6,12 +6,12 @@ use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use api::ImageBasedUpgrade;
+use api::{ImageBasedUpgrade, names};
 use cluster::{Connection, Sighting};
 use engine::StopToken;
 use node::ports::{Cluster, Published};
 use node::{Agent, PortResult, Restored};
-use planner::{Plan, PlanName};
+use planner::{Plan, PlanName, PrecachePolicy};
 
 use crate::announcing::{Announced, Announcing};
 use crate::background::{self, Background};
@@ -25,6 +25,9 @@ use crate::telling::{Telling, lost_worker};
 
 /// Wait before asking again what failed in passing.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Pulls at a time that nobody needs more of: each is a process with some 60 MiB and up to six connections.
+const MOST_PULLS: usize = 32;
 
 /// How long a run may take to stop when the process is told to end: abort takes effect within five seconds, a pod has ten.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
@@ -56,7 +59,7 @@ pub(crate) fn run(api: &ApiServer, endpoints: &endpoints::Arguments) -> Result<(
     let Some((ports, connection)) = opened else {
         return Ok(());
     };
-    let agent = Agent::new(ports.ports(), PROGRAM);
+    let agent = Agent::new(ports.ports(), PROGRAM).precaching(precaching());
     readers.metrics.follow(agent.latest().clone());
     std::thread::scope(|scope| {
         let cluster = ports.cluster();
@@ -79,6 +82,17 @@ pub(crate) fn run(api: &ApiServer, endpoints: &endpoints::Arguments) -> Result<(
     });
     drop(instance);
     Ok(())
+}
+
+/// How the environment wants images precached; a number that is none counts as not given (contract 3.8).
+fn precaching() -> PrecachePolicy {
+    let variable = |name: &str| std::env::var(name).ok();
+    let usual = PrecachePolicy::default();
+    let pulls = variable(names::ENV_PRECACHE_PULLS).and_then(|text| text.parse().ok());
+    PrecachePolicy {
+        pulls: pulls.unwrap_or(usual.pulls).clamp(1, MOST_PULLS),
+        best_effort: variable(names::ENV_PRECACHE_BEST_EFFORT).as_deref() == Some("TRUE"),
+    }
 }
 
 /// Lets the run under way stop at its next chunk. One that does not is cut off: what it has done is in its journal, and a

@@ -29,6 +29,7 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 pub struct Registry {
     _process: OwnedChild,
     storage: PathBuf,
+    log: PathBuf,
 }
 
 impl Registry {
@@ -52,7 +53,7 @@ impl Registry {
             &config,
             0o600,
             &format!(
-                "version: 0.1\nlog:\n  level: warn\n  accesslog: {{disabled: true}}\nstorage:\n  \
+                "version: 0.1\nlog:\n  level: warn\n  accesslog: {{disabled: false}}\nstorage:\n  \
                  filesystem: {{rootdirectory: {storage:?}}}\n  delete: {{enabled: true}}\n  \
                  maintenance: {{uploadpurging: {{enabled: false}}}}\nhttp:\n  addr: {REGISTRY_ADDRESS_IP}:5000\n  \
                  tls:\n    certificate: {cert:?}\n    key: {key:?}\nauth:\n  htpasswd:\n    \
@@ -90,6 +91,7 @@ impl Registry {
         Ok(Registry {
             _process: process,
             storage: storage.to_owned(),
+            log: work.join("registry.log"),
         })
     }
 
@@ -97,6 +99,26 @@ impl Registry {
     #[must_use]
     pub fn storage(&self) -> &Path {
         &self.storage
+    }
+
+    /// What it was asked and answered: a line for each request, as web servers write them.
+    #[must_use]
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Its address in the lab's network, for those who have no name service there.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("{LAB_ADDRESS}:5000")
+    }
+
+    /// The certificate of the authority that signed its own.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn authority(&self) -> Result<PathBuf> {
+        Ok(pki_dir()?.join("ca.crt"))
     }
 }
 
