@@ -11,7 +11,9 @@ use engine::{
     Event, EventSink, Header, Journal, JournalState, JournalStore, Outcome, RunId, RunIdError,
     RunView, StopToken,
 };
-use planner::{Act, Decision, ErrorKind, Facts, Occasion, Plan, PlanName, State, Step, Why};
+use planner::{
+    Act, Decision, ErrorKind, Facts, Occasion, Plan, PlanName, PrecachePolicy, State, Step, Why,
+};
 
 use crate::cluster_view::ClusterView;
 use crate::latest::LatestRun;
@@ -34,6 +36,7 @@ pub struct Agent<'a> {
     /// What the latest pass saw: journals say what their plan was made from.
     seen: Mutex<serde_json::Value>,
     cluster: ClusterView,
+    precaching: PrecachePolicy,
 }
 
 /// What a pass asks of its caller, in this order.
@@ -62,7 +65,14 @@ impl<'a> Agent<'a> {
             first: OnceLock::new(),
             seen: Mutex::default(),
             cluster: ClusterView::default(),
+            precaching: PrecachePolicy::default(),
         }
+    }
+
+    /// The same agent, precaching in this way.
+    #[must_use]
+    pub fn precaching(self, precaching: PrecachePolicy) -> Self {
+        Self { precaching, ..self }
     }
 
     /// The latest run.
@@ -88,7 +98,8 @@ impl<'a> Agent<'a> {
             self.cluster.forget();
         }
         let cluster = self.cluster.knowledge(uptime);
-        let facts = observe(&self.ports, ibu, parsed.state, run, self.run_id(), cluster)?;
+        let mut facts = observe(&self.ports, ibu, parsed.state, run, self.run_id(), cluster)?;
+        facts.images.policy = self.precaching;
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = summary(&facts);
         let decision = planner::decide(&ibu.spec, &status.conditions, parsed, &facts);
         let requested = ibu.spec.stage().ok().flatten().unwrap_or(Stage::Idle);

@@ -62,14 +62,26 @@ pub fn seed_image(release: Release) -> String {
 /// An image that every site can pull: what a seed lists for precaching.
 const WORKLOAD: &str = "registry.lab:5000/workload/recert:v0";
 
-/// Gives the registry an image to precache, from the node's own storage.
+/// The images that a seed lists for precaching: all but the first are built on it.
+pub const WORKLOADS: [&str; 4] = [
+    "registry.lab:5000/workload/base:v0",
+    WORKLOAD,
+    "registry.lab:5000/workload/plugin:v0",
+    "registry.lab:5000/workload/driver:v0",
+];
+
+/// Gives the registry images to precache, from the node's own storage.
 ///
 /// # Errors
 /// When the node is off or podman fails.
 pub fn push_workload(node: &Node) -> Result<()> {
+    let (base, rest) = (WORKLOADS[0], WORKLOADS[1..].join(" "));
     let script = format!(
-        "tar -C /usr/lib -c os-release | podman import --quiet - {WORKLOAD} && \
-         podman push --quiet --authfile {PULL_SECRET} {WORKLOAD}"
+        "set -e; cd $(mktemp -d); tar -C /usr/lib -c os-release | podman import --quiet - {base}; \
+         for image in {rest}; do \
+         echo $image >name; printf 'FROM {base}\\nCOPY name /name\\n' >Containerfile; \
+         podman build --quiet --tag $image .; done; \
+         for image in {base} {rest}; do podman push --quiet --authfile {PULL_SECRET} $image; done"
     );
     node.run(&["sh", "-c", &script]).map(drop)
 }
@@ -114,7 +126,8 @@ pub fn seed_storage(release: Release, agent: &Path) -> Result<PathBuf> {
         .and_then(Path::file_name)
         .unwrap_or_default()
         .to_string_lossy();
-    let key = format!("{}-{}-{}", release.version(), built, digest(agent)?);
+    // The number is raised with what is in a seed because of this module.
+    let key = format!("{}-{}-{}-2", release.version(), built, digest(agent)?);
     let seeds = cache_dir().join("mini-sno/seeds");
     let kept = seeds.join(&key);
     if kept.is_dir() {

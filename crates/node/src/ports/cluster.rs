@@ -1,5 +1,6 @@
 //! The API server.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use api::reconfiguration::SeedReconfiguration;
@@ -74,6 +75,9 @@ pub trait Cluster: Send + Sync {
 
     /// Credentials for the seed's registry: key `.dockerconfigjson` of a Secret in the operator's namespace.
     fn pull_secret(&self, name: &str) -> PortResult<PullSecret>;
+
+    /// Every image that a Pod of the cluster names, of containers of all kinds. `Permanent` where Pods may not be seen.
+    fn pod_images(&self) -> PortResult<BTreeSet<String>>;
 
     /// What the target must know to take over this cluster's identity, as far as the API server knows it; what lies on disk
     /// (SSH keys, chrony) is left empty.
