@@ -18,6 +18,7 @@ use crate::background::{self, Background};
 use crate::cli::{ApiServer, PROGRAM};
 use crate::deletion;
 use crate::endpoints;
+use crate::gate::Gate;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::node_ports::NodePorts;
@@ -51,6 +52,7 @@ pub(crate) fn run(api: &ApiServer, endpoints: &endpoints::Arguments) -> Result<(
         background.handle(),
         endpoints,
         &readers.metrics,
+        &readers.gate,
         &readers.health,
     );
     let (sender, nudges) = channel();
@@ -61,6 +63,7 @@ pub(crate) fn run(api: &ApiServer, endpoints: &endpoints::Arguments) -> Result<(
     };
     let agent = Agent::new(ports.ports(), PROGRAM).precaching(precaching());
     readers.metrics.follow(agent.latest().clone());
+    readers.gate.ask_by(connection.clone());
     std::thread::scope(|scope| {
         let cluster = ports.cluster();
         let (live, lost) = (None, None);
@@ -153,6 +156,7 @@ fn follow(background: &Background, connection: Connection, sender: Sender<Nudge>
 struct Readers {
     announced: Announced,
     metrics: Metrics,
+    gate: Gate,
     health: Health,
 }
 

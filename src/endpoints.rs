@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -26,6 +26,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use crate::certificates::Certificates;
+use crate::gate::Gate;
 use crate::health::Health;
 use crate::metrics::{self, Metrics};
 
@@ -126,12 +127,20 @@ impl Answer {
 
 /// Serves what the arguments say on the runtime, as long as that lives. An address that is taken is told and costs what is
 /// served there: the upgrade does not depend on who looks at it.
-pub(crate) fn serve(runtime: &Handle, arguments: &Arguments, metrics: &Metrics, health: &Health) {
+/// Metrics are for whoever `gate` lets in, where they are served by TLS: without it the token would be for everybody.
+pub(crate) fn serve(
+    runtime: &Handle,
+    arguments: &Arguments,
+    metrics: &Metrics,
+    gate: &Gate,
+    health: &Health,
+) {
     let metrics = metrics.clone();
     let certificates = arguments
         .metrics_tls_cert_dir
         .clone()
-        .map(|directory| Certificates::new(directory, |name| std::env::var(name).ok()));
+        .map(|directory| Certificates::new(directory, |name| std::env::var(name).ok()))
+        .map(|certificates| (certificates, gate.clone()));
     let scrape = move |path: &str| match path {
         "/metrics" => Answer {
             status: StatusCode::OK,
@@ -162,7 +171,7 @@ fn listen(
     runtime: &Handle,
     what: &'static str,
     address: BindAddress,
-    certificates: Option<Certificates>,
+    guarded: Option<(Certificates, Gate)>,
     answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
 ) -> Option<SocketAddr> {
     let bound = address.bind().and_then(|listener| {
@@ -177,7 +186,7 @@ fn listen(
         Ok(Some((listener, at))) => {
             let server = Arc::new(Server {
                 what,
-                certificates,
+                guarded,
                 answer,
             });
             runtime.spawn(server.accept(listener));
@@ -193,7 +202,7 @@ fn listen(
 
 struct Server<A> {
     what: &'static str,
-    certificates: Option<Certificates>,
+    guarded: Option<(Certificates, Gate)>,
     answer: A,
 }
 
@@ -226,9 +235,9 @@ impl<A: Fn(&str) -> Answer + Send + Sync + 'static> Server<A> {
     }
 
     async fn connection(&self, stream: TcpStream) -> anyhow::Result<()> {
-        match &self.certificates {
+        match &self.guarded {
             None => self.exchange(stream).await,
-            Some(certificates) => {
+            Some((certificates, _)) => {
                 let acceptor = TlsAcceptor::from(certificates.current()?);
                 self.exchange(acceptor.accept(stream).await?).await
             }
@@ -237,7 +246,7 @@ impl<A: Fn(&str) -> Answer + Send + Sync + 'static> Server<A> {
 
     async fn exchange(&self, stream: impl AsyncRead + AsyncWrite + Unpin) -> anyhow::Result<()> {
         let service = service_fn(async |request: Request<Incoming>| {
-            Ok::<_, Infallible>(response(&request, &self.answer))
+            Ok::<_, Infallible>(response(self.answer(&request).await))
         });
         http1::Builder::new()
             .keep_alive(false)
@@ -247,16 +256,24 @@ impl<A: Fn(&str) -> Answer + Send + Sync + 'static> Server<A> {
             .await?;
         Ok(())
     }
+
+    async fn answer(&self, request: &Request<Incoming>) -> Answer {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return Answer::text(StatusCode::METHOD_NOT_ALLOWED, "only GET");
+        }
+        let path = request.uri().path();
+        if let Some((_, gate)) = &self.guarded {
+            let header = request.headers().get(AUTHORIZATION);
+            let header = header.and_then(|value| value.to_str().ok());
+            if let Some((status, reason)) = gate.refusal(header, path).await {
+                return Answer::text(status, reason);
+            }
+        }
+        (self.answer)(path)
+    }
 }
 
-fn response(
-    request: &Request<Incoming>,
-    answer: &impl Fn(&str) -> Answer,
-) -> Response<Full<Bytes>> {
-    let told = match *request.method() {
-        Method::GET | Method::HEAD => answer(request.uri().path()),
-        _ => Answer::text(StatusCode::METHOD_NOT_ALLOWED, "only GET"),
-    };
+fn response(told: Answer) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(told.body)));
     *response.status_mut() = told.status;
     response

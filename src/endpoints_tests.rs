@@ -75,6 +75,9 @@ fn answers_are_by_path_and_method() {
     check("GET", "/well", "200", "ok");
 }
 
+/// What who brings no token is told, by TLS.
+const SERVED: &str = "a bearer token is needed";
+
 /// A certificate and its key as kubelet puts them: behind a link that is swapped.
 fn put(directory: &Path, version: &str) -> CertificateDer<'static> {
     let made = rcgen::generate_simple_self_signed(vec!["agent".to_owned()]).unwrap();
@@ -123,7 +126,7 @@ fn a_rotated_certificate_is_served_by_the_next_connection() {
         background.handle(),
         "a test",
         ANY,
-        Some(certificates),
+        Some((certificates, Gate::default())),
         answer,
     )
     .unwrap();
@@ -146,12 +149,12 @@ fn a_rotated_certificate_is_served_by_the_next_connection() {
 
     let first = put(directory.path(), "first");
     for version in [new, old, new] {
-        assert!(get(&first, version).unwrap().ends_with("\r\n\r\nok"));
+        assert!(get(&first, version).unwrap().ends_with(SERVED));
     }
     let second = put(directory.path(), "second");
     assert!(get(&first, new).is_err(), "the certificate of before");
-    assert!(get(&second, new).unwrap().ends_with("\r\n\r\nok"));
+    assert!(get(&second, new).unwrap().ends_with(SERVED));
     // Half of a rotation: what was served is served on.
     std::fs::write(directory.path().join("second/tls.key"), "no key").unwrap();
-    assert!(get(&second, new).unwrap().ends_with("\r\n\r\nok"));
+    assert!(get(&second, new).unwrap().ends_with(SERVED));
 }

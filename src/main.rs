@@ -7,6 +7,7 @@ mod cli;
 mod controller;
 mod deletion;
 mod endpoints;
+mod gate;
 mod health;
 mod metrics;
 mod node_ports;

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use engine::StopToken;
+use node::ports::Cluster as _;
 use node::{Agent, FirstBoot};
 
 use crate::announcing::{Announced, Announcing};
@@ -34,7 +35,10 @@ pub(crate) fn run(api: &ApiServer) -> Result<()> {
             tracing::info!("no configuration was handed over: nothing to do");
             ports.ports().units.notify_ready("nothing to do")?;
         }
-        FirstBoot::Done => tracing::info!("this node has its identity"),
+        FirstBoot::Done => {
+            ports.cluster().await_announced();
+            tracing::info!("this node has its identity");
+        }
         FirstBoot::Stopped => tracing::info!("stopped"),
     }
     Ok(())

@@ -3,11 +3,12 @@
 use std::fmt::Write;
 
 use anyhow::Result;
-use api::ImageBasedUpgrade;
+use api::{ImageBasedUpgrade, Stage};
 use engine::{JournalStore, RunView, StepState};
 use host::{HostFiles, HostOstree, Layout};
 use node::ports::{Cluster, Deployment, Ostree};
 use node::{FailureNote, JournalFiles, PortResult, ProgressNote};
+use planner::PlanName;
 use serde_json::{Value, json};
 
 use crate::background::Background;
@@ -135,10 +136,11 @@ fn write_run(
     run: &RunView,
     progress: Option<&ProgressNote>,
 ) -> std::fmt::Result {
+    let stage = stage(run).map_or_else(String::new, |stage| format!(" of stage {stage}"));
     let end = run.end.map_or("unfinished".to_owned(), |end| {
         format!("{end:?}").to_lowercase()
     });
-    writeln!(text, "Latest run: {} ({end})", run.plan_name)?;
+    writeln!(text, "Latest run: {}{stage} ({end})", run.plan_name)?;
     for step in &run.steps {
         let mark = match step.state {
             StepState::Pending => " ",
@@ -167,6 +169,12 @@ fn write_run(
     Ok(())
 }
 
+/// The stage that a run serves.
+fn stage(run: &RunView) -> Option<Stage> {
+    let plan: PlanName = serde_json::from_value(json!(run.plan_name)).ok()?;
+    Some(plan.stage())
+}
+
 fn time(unix: u64) -> api::Timestamp {
     api::Timestamp::from_unix(i64::try_from(unix).unwrap_or_default())
 }
@@ -185,6 +193,7 @@ fn document(found: &Found) -> Value {
     json!({
         "upgrade": known(found.upgrade.as_ref().map(|ibu| json!(ibu))),
         "deployments": known(deployments),
+        "stage": found.run.as_ref().and_then(stage),
         "latestRun": found.run,
         "progress": found.progress,
         "lastError": found
@@ -256,7 +265,7 @@ mod tests {
             text(&found()),
             "Upgrade: not known: connection refused
 Deployments, in boot order:
-Latest run: fetch-seed (unfinished)
+Latest run: fetch-seed of stage Prep (unfinished)
 ! fetch-seed             240 s
   sync                   \n\
 Progress at 2024-02-01T19:20:39Z: step fetch-seed (1 of 2): 512 of 1830 MiB, 85 MiB/s, 16 s left (layer)
@@ -268,6 +277,7 @@ Last error (transient, 2024-02-01T19:20:40Z): fetching a blob: reset
     #[test]
     fn programs_find_the_documented_fields() {
         let document = document(&found());
+        assert_eq!(document["stage"], "Prep");
         assert_eq!(
             document["progress"],
             json!({

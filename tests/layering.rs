@@ -34,7 +34,7 @@ const EDGES: [(&str, &[&str], &[&str]); 11] = [
 ];
 
 /// Libraries that tie a crate to something outside, and the crates that may be tied to it.
-const LIBRARIES: [(&str, &[&str]); 14] = [
+const LIBRARIES: [(&str, &[&str]); 17] = [
     ("ostree", &["host"]),
     ("zbus", &["host"]),
     ("nix", &["boxed", "host", "lifecycle-agent"]),
@@ -52,6 +52,9 @@ const LIBRARIES: [(&str, &[&str]); 14] = [
         &["cluster", "host", "lifecycle-agent", "node", "seed"],
     ),
     ("clap", &["boxed", "lifecycle-agent"]),
+    ("hyper", &["lifecycle-agent"]),
+    ("tokio-rustls", &["lifecycle-agent"]),
+    ("prometheus-client", &["lifecycle-agent"]),
 ];
 
 /// The one file of the product that starts processes.

@@ -2,7 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "figures are part of the result")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use boxed::site::{conditions, seed_image};
@@ -281,5 +281,46 @@ fn bad_input_is_told_and_left_again() -> Result<()> {
         format!("{refused:#}").contains("Unsupported value"),
         "{refused:#}"
     );
+    Ok(())
+}
+
+/// What the agent showed last of a step is on the node, for a user who finds it with nothing answering.
+#[test]
+fn progress_is_told_without_an_api_server_and_after_a_power_cut() -> Result<()> {
+    let site = Site::boot("told")?;
+    let status = || -> Result<Value> {
+        let text = site
+            .node
+            .run(&["lifecycle-agent", "status", "-o", "json"])?;
+        Ok(serde_json::from_str(&text)?)
+    };
+    let signal = |signal: &str| {
+        let signal = format!("--signal={signal}");
+        site.node
+            .run(&["systemctl", "kill", &signal, "lifecycle-agent"])
+    };
+    site.request_prep()?;
+    // Stopped in the middle of a step that has told how far it is.
+    let begun = Instant::now();
+    let before = loop {
+        signal("STOP")?;
+        let status = status()?;
+        if status["progress"].is_object() {
+            break status;
+        }
+        signal("CONT")?;
+        ensure!(begun.elapsed() < Duration::from_secs(60), "{status}");
+    };
+    site.node
+        .run(&["systemctl", "disable", "kubelet", "lifecycle-agent"])?;
+    site.node.power_off_hard();
+    site.node.boot()?;
+    site.node.wait_ready()?;
+    let after = status()?;
+    println!("{:#}", after["progress"]);
+    assert_eq!(after["stage"], "Prep", "{after}");
+    assert_eq!(after["progress"], before["progress"], "{after}");
+    assert!(after["progress"]["at"].as_u64() > Some(0), "{after}");
+    assert!(after["upgrade"]["error"].is_string(), "{after}");
     Ok(())
 }

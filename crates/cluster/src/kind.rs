@@ -58,6 +58,14 @@ pub(crate) const POD: Kind = Kind::new("", "v1", "pods", "Pod");
 pub(crate) const NODE: Kind = Kind::new("", "v1", "nodes", "Node");
 pub(crate) const DEPLOYMENT: Kind = Kind::new("apps", "v1", "deployments", "Deployment");
 pub(crate) const EVENT: Kind = Kind::new("events.k8s.io", "v1", "events", "Event");
+pub(crate) const TOKEN_REVIEW: Kind =
+    Kind::new("authentication.k8s.io", "v1", "tokenreviews", "TokenReview");
+pub(crate) const ACCESS_REVIEW: Kind = Kind::new(
+    "authorization.k8s.io",
+    "v1",
+    "subjectaccessreviews",
+    "SubjectAccessReview",
+);
 pub(crate) const CLUSTER_VERSION: Kind = Kind::new(
     "config.openshift.io",
     "v1",

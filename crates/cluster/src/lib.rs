@@ -3,6 +3,7 @@
 //!
 //! Inside it is asynchronous; [`LiveCluster`] is the synchronous port for the worker thread.
 
+mod access_review;
 mod call;
 mod cluster_version;
 mod connection;
@@ -25,6 +26,7 @@ mod seed_info;
 mod upgrade;
 mod watch;
 
+pub use access_review::{Review, may_get};
 pub use call::Verb;
 pub use connection::{Access, Connection};
 pub use container_images::ContainerImages;

@@ -91,7 +91,10 @@ pub const CONTROLLER: &[Permission] = &[
     Permission::of(Verb::Get, &kind::SECRET).within("openshift-config"),
     Permission::of(Verb::Get, &kind::SECRET).within("openshift-ingress-operator"),
     Permission::of(Verb::Get, &kind::SECRET).within("openshift-kube-apiserver-operator"),
-    // The announcement of a reboot.
+    // Who reads metrics.
+    Permission::of(Verb::Create, &kind::TOKEN_REVIEW),
+    Permission::of(Verb::Create, &kind::ACCESS_REVIEW),
+    // What a run announces.
     Permission::of(Verb::Create, &kind::EVENT).within("default"),
 ];
 

@@ -179,3 +179,58 @@ impl Inner {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use engine::{Progress, StepRef, Unit};
+
+    use super::*;
+
+    #[test]
+    fn what_is_told_changes_once_a_second_and_with_each_step() {
+        let latest = LatestRun::default();
+        drop(latest.begin(PlanName::InstallStateroot));
+        let step = |index| StepRef {
+            index,
+            name: format!("step-{index}"),
+        };
+        let progress = |index, done| Event::StepProgress {
+            step: step(index),
+            progress: Progress {
+                done,
+                total: None,
+                unit: Unit::Items,
+                object: String::new(),
+            },
+        };
+        let begun = |index| Event::StepStarted {
+            step: step(index),
+            at: 1,
+        };
+        let run = Event::RunStarted {
+            run: "r1".parse().unwrap(),
+            plan: "install-stateroot".to_owned(),
+            steps: vec!["step-0".to_owned(), "step-1".to_owned()],
+            at: 1,
+        };
+        let told = |uptime| match latest.fact(uptime) {
+            RunFact::Running { progress, .. } => progress,
+            other => panic!("{other:?}"),
+        };
+        let check = |event: &Event, uptime, expect: &str| {
+            latest.record(event, uptime);
+            assert_eq!(told(uptime), expect, "{event:?}");
+        };
+        check(&run, 10, "");
+        check(&begun(0), 10, "step step-0 (1 of 2)");
+        check(&progress(0, 1), 10, "step step-0 (1 of 2)");
+        check(&progress(0, 2), 11, "step step-0 (1 of 2): 2");
+        check(&progress(0, 3), 11, "step step-0 (1 of 2): 2");
+        check(&begun(1), 11, "step step-1 (2 of 2)");
+        check(&progress(1, 9), 12, "step step-1 (2 of 2): 9");
+        assert_eq!(
+            latest.view().progress.map(|progress| progress.done),
+            Some(9)
+        );
+    }
+}

@@ -7,6 +7,7 @@
     reason = "tests"
 )]
 
+mod access_review;
 mod facts;
 mod plane;
 mod publish;

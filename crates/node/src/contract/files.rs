@@ -12,6 +12,7 @@ pub fn files(files: &dyn Files, directory: &NodePath) {
     a_file_grows(files, directory);
     a_directory_is_made_and_listed(files, directory);
     a_tree_is_copied_over_another(files, directory);
+    a_note_replaces_another(files, directory);
     what_is_no_path_is_refused(files, directory);
     everything_is_removed(files, directory);
 }
@@ -66,6 +67,15 @@ fn a_file_is_replaced_whole(files: &dyn Files, directory: &NodePath) {
         files.read(&directory.join("deep"), 1 << 20),
         ErrorKind::Permanent,
     );
+}
+
+fn a_note_replaces_another(files: &dyn Files, directory: &NodePath) {
+    let path = directory.join("noted/file");
+    for text in [b"a longer note".as_slice(), b"note"] {
+        succeeds("noting", files.jot(&path, text));
+        assert_eq!(content(files, &path).as_deref(), Some(text));
+    }
+    assert_eq!(list(files, &directory.join("noted")), ["file"]);
 }
 
 fn a_file_is_created_once(files: &dyn Files, directory: &NodePath) {
