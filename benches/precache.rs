@@ -71,10 +71,18 @@ fn bench() -> Result<()> {
             let fetched = fetched(&registry, before, &layers)?;
             if way == Way::Ours {
                 twice = twice.max(fetched.values().filter(|count| **count > 1).count());
-                ensure!(fetched.len() == layers.len(), "{} layers fetched", fetched.len());
+                ensure!(
+                    fetched.len() == layers.len(),
+                    "{} layers fetched",
+                    fetched.len()
+                );
             }
             let all: usize = fetched.values().sum();
-            eprintln!("{way:?}: {:.2} s, {all} fetches of {} layers", seconds[side], layers.len());
+            eprintln!(
+                "{way:?}: {:.2} s, {all} fetches of {} layers",
+                seconds[side],
+                layers.len()
+            );
             if let Some(seconds) = measured["present_120_s"].as_f64() {
                 absent.push(("present_120_s", seconds));
             }
@@ -113,7 +121,8 @@ enum Way {
 
 /// Runs one side in the lab's network, with a storage of its own.
 fn measure(lab: &Lab, registry: &Registry, way: Way, present: bool) -> Result<Value> {
-    let dir = tempfile::tempdir_in(lab.dir())?;
+    // Podman wants a short name.
+    let dir = tempfile::tempdir_in("/var/tmp")?;
     let spec = json!({
         "dir": dir.path(),
         "registry": registry.address(),
@@ -126,12 +135,16 @@ fn measure(lab: &Lab, registry: &Registry, way: Way, present: bool) -> Result<Va
         .env("SSL_CERT_FILE", registry.authority()?)
         .stderr(Stdio::inherit())
         .output()?;
-    let podman = |arguments: &[&str]| podman(dir.path()).args(arguments).output();
-    // Mounts would keep the directory.
-    podman(&["rmi", "--all", "--force"])?;
-    let unmounted = Command::new("umount").arg(dir.path().join("root/overlay")).output();
-    drop(unmounted);
-    ensure!(output.status.success(), "{way:?} ended with {}", output.status);
+    // Podman's mount would keep the directory.
+    Command::new("umount")
+        .arg("--quiet")
+        .arg(dir.path().join("root/overlay"))
+        .output()?;
+    ensure!(
+        output.status.success(),
+        "{way:?} ended with {}",
+        output.status
+    );
     serde_json::from_slice(&output.stdout).context("reading the figures")
 }
 
@@ -231,7 +244,8 @@ fn baseline(dir: &Path, secret: &Path, images: &[String]) -> Result<f64> {
         };
         let pulls: Vec<_> = (0..BASELINE).map(|_| scope.spawn(pull)).collect();
         for pull in pulls {
-            pull.join().map_err(|_| anyhow::anyhow!("a pull panicked"))??;
+            pull.join()
+                .map_err(|_| anyhow::anyhow!("a pull panicked"))??;
         }
         Ok(begun.elapsed().as_secs_f64())
     })
@@ -247,7 +261,11 @@ fn fetched(registry: &Registry, from: u64, layers: &[String]) -> Result<BTreeMap
             continue;
         };
         let answered = rest.contains("\" 200 ") || rest.contains("\" 206 ");
-        let digest = rest.split_whitespace().next().unwrap_or_default().to_owned();
+        let digest = rest
+            .split_whitespace()
+            .next()
+            .unwrap_or_default()
+            .to_owned();
         if answered && layers.contains(&digest) {
             *counts.entry(digest).or_default() += 1;
         }
@@ -312,7 +330,11 @@ fn make(blobs: &Blobs, work: &Path, lists: &[Vec<PathBuf>]) -> Result<Vec<Layer>
         let makers = [scope.spawn(make), scope.spawn(make)];
         let mut all = Vec::new();
         for maker in makers {
-            all.extend(maker.join().map_err(|_| anyhow::anyhow!("a maker panicked"))??);
+            all.extend(
+                maker
+                    .join()
+                    .map_err(|_| anyhow::anyhow!("a maker panicked"))??,
+            );
         }
         anyhow::Ok(all)
     })?;
@@ -327,7 +349,12 @@ fn layer(blobs: &Blobs, work: &Path, files: &[PathBuf]) -> Result<Layer> {
     }
     let archive = tempfile::NamedTempFile::new_in(work)?;
     let status = Command::new("tar")
-        .args(["--create", "--no-recursion", "--absolute-names", "--transform=s,^/,,"])
+        .args([
+            "--create",
+            "--no-recursion",
+            "--absolute-names",
+            "--transform=s,^/,,",
+        ])
         .arg("--file")
         .arg(archive.path())
         .arg("--files-from")
@@ -335,7 +362,10 @@ fn layer(blobs: &Blobs, work: &Path, files: &[PathBuf]) -> Result<Layer> {
         .status()?;
     ensure!(status.success(), "tar ended with {status}");
     let inflated = format!("sha256:{}", hex(&Sha256::digest(fs::read(archive.path())?)));
-    let output = Command::new("gzip").args(["-3", "-n", "-c"]).arg(archive.path()).output()?;
+    let output = Command::new("gzip")
+        .args(["-3", "-n", "-c"])
+        .arg(archive.path())
+        .output()?;
     ensure!(output.status.success(), "gzip ended with {}", output.status);
     let digest = blobs.put(&output.stdout)?;
     Ok(Layer {
@@ -360,7 +390,10 @@ impl RealFiles {
                 let kind = entry.file_type()?;
                 let size = entry.metadata().map_or(0, |metadata| metadata.len());
                 // One name per line.
-                let plain = entry.path().to_str().is_some_and(|path| !path.contains('\n'));
+                let plain = entry
+                    .path()
+                    .to_str()
+                    .is_some_and(|path| !path.contains('\n'));
                 if kind.is_dir() {
                     directories.push(entry.path());
                 } else if kind.is_file() && plain && (1..4 << 20).contains(&size) {
@@ -429,13 +462,23 @@ impl Blobs {
             Ok(fs::write(dir.join("link"), digest)?)
         };
         let digits = |digest: &str| digest.trim_start_matches("sha256:").to_owned();
-        for digest in layers.iter().map(|layer| &layer.digest).chain([&config_digest]) {
+        for digest in layers
+            .iter()
+            .map(|layer| &layer.digest)
+            .chain([&config_digest])
+        {
             link(&format!("_layers/sha256/{}", digits(digest)), digest)?;
         }
         let revision = digits(&manifest);
-        link(&format!("_manifests/revisions/sha256/{revision}"), &manifest)?;
+        link(
+            &format!("_manifests/revisions/sha256/{revision}"),
+            &manifest,
+        )?;
         link("_manifests/tags/v1/current", &manifest)?;
-        link(&format!("_manifests/tags/v1/index/sha256/{revision}"), &manifest)
+        link(
+            &format!("_manifests/tags/v1/index/sha256/{revision}"),
+            &manifest,
+        )
     }
 }
 
@@ -452,7 +495,13 @@ fn base64(text: &str) -> String {
         .flat_map(|three| {
             let byte = |at: usize| u32::from(three.get(at).copied().unwrap_or_default());
             let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-            (0..4).map(move |at| if at as usize <= three.len() { letter(bits, at) } else { '=' })
+            (0..4).map(move |at| {
+                if at as usize <= three.len() {
+                    letter(bits, at)
+                } else {
+                    '='
+                }
+            })
         })
         .collect()
 }

@@ -1,11 +1,6 @@
 //! The clean-up of container storage, rule by rule, through the crate's public face: the golden table is
 //! `tests/contract/cleanup.txt`. `UPDATE_GOLDEN=1` writes it anew.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test ends at the first thing that is not as expected"
-)]
-
 use std::collections::BTreeSet;
 
 use api::{ImageBasedUpgrade, annotation};
