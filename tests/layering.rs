@@ -13,7 +13,7 @@ use serde_json::Value;
 
 /// Crates of the workspace, lowest first, with the crates of the workspace that they may use: in the product, and
 /// besides in their tests. `tests` stands for the whole-program tests, which belong to the root package.
-const EDGES: [(&str, &[&str], &[&str]); 11] = [
+const EDGES: [(&str, &[&str], &[&str]); 12] = [
     ("api", &[], &[]),
     ("planner", &["api"], &[]),
     ("engine", &[], &[]),
@@ -24,6 +24,7 @@ const EDGES: [(&str, &[&str], &[&str]); 11] = [
     ("sim", &["api", "engine", "node", "planner"], &[]),
     ("testenv", &[], &[]),
     ("boxed", &["testenv"], &[]),
+    ("fuzz", &["api", "seed"], &[]),
     (
         "lifecycle-agent",
         &[
@@ -34,7 +35,7 @@ const EDGES: [(&str, &[&str], &[&str]); 11] = [
 ];
 
 /// Libraries that tie a crate to something outside, and the crates that may be tied to it.
-const LIBRARIES: [(&str, &[&str]); 17] = [
+const LIBRARIES: [(&str, &[&str]); 18] = [
     ("ostree", &["host"]),
     ("zbus", &["host"]),
     ("nix", &["boxed", "host", "lifecycle-agent"]),
@@ -46,6 +47,7 @@ const LIBRARIES: [(&str, &[&str]); 17] = [
     ("tar", &["seed"]),
     ("flate2", &["seed"]),
     ("zstd", &["seed"]),
+    ("libfuzzer-sys", &["fuzz"]),
     ("tokio", &["cluster", "host", "lifecycle-agent", "seed"]),
     (
         "tracing",

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use api::machine_config::MachineConfig;
-use api::{DeploymentId, ImageRef, StaterootName, rpm_ostree, seed_format};
+use api::{DeploymentId, ImageRef, StaterootName, document, rpm_ostree, seed_format};
 use node::ports::{FetchRequest, PullSecret, SeedContent, SeedPin, Seeds, Watch};
 use node::{ErrorKind, PortError, PortResult};
 use seed::archive::{ArchiveReader, MemberPath, Names};
@@ -374,12 +374,12 @@ fn content(pin: &SeedPin, documents: &Documents) -> PortResult<SeedContent> {
             )
         }
     }
-    let info = serde_json::from_slice(get(seed_format::SEED_INFO)?)
-        .map_err(bad(seed_format::SEED_INFO))?;
-    let status: rpm_ostree::Status = serde_json::from_slice(get(seed_format::RPM_OSTREE)?)
-        .map_err(bad(seed_format::RPM_OSTREE))?;
+    let info =
+        document::parse(get(seed_format::SEED_INFO)?).map_err(bad(seed_format::SEED_INFO))?;
+    let status: rpm_ostree::Status =
+        document::parse(get(seed_format::RPM_OSTREE)?).map_err(bad(seed_format::RPM_OSTREE))?;
     let booted = status.booted().map_err(bad(seed_format::RPM_OSTREE))?;
-    let config: MachineConfig = serde_json::from_slice(get(seed_format::MACHINE_CONFIG)?)
+    let config: MachineConfig = document::parse(get(seed_format::MACHINE_CONFIG)?)
         .map_err(bad(seed_format::MACHINE_CONFIG))?;
     let name = seed_format::origin_file(&booted);
     let origin = String::from_utf8(get(&name)?.to_vec()).map_err(bad(&name))?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use api::document::{self, Malformed};
 use api::seed_info::SeedClusterInfo;
 use api::{Digest, ImageRef};
 use serde::{Deserialize, Serialize};
@@ -46,9 +47,11 @@ impl SeedPin {
     /// # Errors
     ///
     /// When the label does not parse.
-    pub fn seed_info(&self) -> Result<Option<SeedClusterInfo>, serde_json::Error> {
+    pub fn seed_info(&self) -> Result<Option<SeedClusterInfo>, Malformed> {
         let label = self.labels.get(api::label::SEED_CLUSTER_INFO);
-        label.map(|label| serde_json::from_str(label)).transpose()
+        label
+            .map(|label| document::parse(label.as_bytes()))
+            .transpose()
     }
 
     /// Bytes of all layers as stored.
@@ -67,7 +70,7 @@ pub enum ImageError {
         document: &'static str,
         /// Why.
         #[source]
-        source: serde_json::Error,
+        source: Malformed,
     },
     /// It says something that no seed says.
     #[error("{0}")]
@@ -104,17 +107,19 @@ struct ConfigLabels {
     labels: Option<BTreeMap<String, String>>,
 }
 
+/// Most bytes of all layers together, so that sums of sizes never overflow: more than any disk has.
+const SIZE_LIMIT: u64 = 1 << 60;
+
 /// The configuration and layers that an image manifest names.
 ///
 /// # Errors
 ///
 /// When it is not an image manifest of schema 2 with at least one layer and SHA-256 digests.
-pub(crate) fn parse_manifest(bytes: &[u8]) -> Result<(Blob, Vec<Blob>), ImageError> {
-    let manifest: Manifest =
-        serde_json::from_slice(bytes).map_err(|source| ImageError::Malformed {
-            document: "manifest",
-            source,
-        })?;
+pub fn parse_manifest(bytes: &[u8]) -> Result<(Blob, Vec<Blob>), ImageError> {
+    let manifest: Manifest = document::parse(bytes).map_err(|source| ImageError::Malformed {
+        document: "manifest",
+        source,
+    })?;
     if manifest.schema_version != 2 {
         let version = manifest.schema_version;
         return Err(ImageError::NotASeed(format!(
@@ -129,6 +134,13 @@ pub(crate) fn parse_manifest(bytes: &[u8]) -> Result<(Blob, Vec<Blob>), ImageErr
         .collect::<Result<_, _>>()?;
     if layers.is_empty() {
         return Err(ImageError::NotASeed("the image has no layers".to_owned()));
+    }
+    let sizes = || layers.iter().map(|layer| layer.size).chain([config.size]);
+    let total = sizes().try_fold(0, u64::checked_add);
+    if total.is_none_or(|total| total > SIZE_LIMIT) {
+        return Err(ImageError::NotASeed(
+            "the image manifest gives the image more than 1 EiB".to_owned(),
+        ));
     }
     if let Some(layer) = layers.iter().find(|layer| !is_tar(&layer.media_type)) {
         let kind: String = layer.media_type.escape_debug().take(100).collect();
@@ -166,8 +178,8 @@ fn blob(descriptor: Descriptor) -> Result<Blob, ImageError> {
 /// # Errors
 ///
 /// When it does not parse.
-pub(crate) fn parse_labels(bytes: &[u8]) -> Result<BTreeMap<String, String>, ImageError> {
-    let config: Config = serde_json::from_slice(bytes).map_err(|source| ImageError::Malformed {
+pub fn parse_labels(bytes: &[u8]) -> Result<BTreeMap<String, String>, ImageError> {
+    let config: Config = document::parse(bytes).map_err(|source| ImageError::Malformed {
         document: "configuration",
         source,
     })?;
@@ -216,6 +228,8 @@ mod tests {
             &format!("[{}]", layer(tar, "DIGEST", "-1")),
             Err("negative"),
         );
+        let most = layer(tar, "DIGEST", &i64::MAX.to_string());
+        check(&format!("[{most},{most},{most}]"), Err("1 EiB"));
         check(
             &format!("[{}]", layer(tar, "DIGEST", "\"x\"")),
             Err("malformed"),

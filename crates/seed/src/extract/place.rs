@@ -353,7 +353,7 @@ impl Place {
             match xattr::set(self.dir(), name, key, value) {
                 Ok(()) => {}
                 Err(Errno::NOTSUP) => {
-                    let key = String::from_utf8_lossy(key);
+                    let key = crate::archive::shown(key);
                     extracted.unsupported_xattrs += 1;
                     extracted
                         .first_unsupported
