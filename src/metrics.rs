@@ -37,6 +37,7 @@ struct Inner {
     steps_started: Family<Labels, Counter>,
     steps_completed: Family<Labels, Counter>,
     steps_failed: Family<Labels, Counter>,
+    steps_retried: Family<Labels, Counter>,
     runs_resumed: Family<Labels, Counter>,
     durations: Durations,
     last_success: Family<Labels, Gauge>,
@@ -72,6 +73,7 @@ impl Default for Metrics {
         let steps_started = counter("steps_started", "Steps begun, each attempt of one too");
         let steps_completed = counter("steps_completed", "Steps completed");
         let steps_failed = counter("steps_failed", "Attempts of steps that failed, by kind");
+        let steps_retried = counter("steps_retried", "Steps begun again after they failed");
         let runs_resumed = counter(
             "runs_resumed",
             "Runs gone on with after an interruption or a failure",
@@ -101,6 +103,7 @@ impl Default for Metrics {
             steps_started,
             steps_completed,
             steps_failed,
+            steps_retried,
             runs_resumed,
             durations,
             last_success,
@@ -133,6 +136,11 @@ impl Metrics {
         match event {
             Event::StepStarted { step, .. } => {
                 inner.steps_started.get_or_create(&of(&step.name)).inc();
+                // Kept by the view until the step that failed is done.
+                let failed = view.last_error.as_ref().map(|last| &last.step);
+                if failed == Some(step) {
+                    inner.steps_retried.get_or_create(&of(&step.name)).inc();
+                }
             }
             Event::StepDone { step, .. } => {
                 inner.steps_completed.get_or_create(&of(&step.name)).inc();
@@ -444,6 +452,7 @@ lifecycle_agent_runs_resumed_total{plan="fetch-seed"} 1
 lifecycle_agent_state{state="PrepInProgress"} 1
 lifecycle_agent_steps_completed_total{plan="fetch-seed",step="fetch-seed"} 1
 lifecycle_agent_steps_failed_total{plan="fetch-seed",step="fetch-seed",kind="transient"} 1
+lifecycle_agent_steps_retried_total{plan="fetch-seed",step="fetch-seed"} 1
 lifecycle_agent_steps_started_total{plan="fetch-seed",step="fetch-seed"} 2"#;
         assert_eq!(rest.join("\n"), expect, "{text}");
         // 90 s: in the bounds of 120 s and more, and in the one without end.
