@@ -15,6 +15,7 @@ use ostree::{RepoCommitState, RepoPruneFlags, Sysroot, SysrootWriteDeploymentsOp
 use crate::directory::Anchor;
 use crate::failure::Attempt;
 use crate::layout::Layout;
+use crate::objects::discard_staged;
 use crate::sysroot_writer::{writing, writing_watched};
 use crate::tree::{self, RemoveError};
 
@@ -254,6 +255,14 @@ impl Ostree for HostOstree {
         is_complete(&repository(&self.layout)?, checksum)
     }
 
+    fn is_imported(&self, checksum: &str) -> PortResult<bool> {
+        let repo = repository(&self.layout)?;
+        let protected = repo
+            .resolve_rev(&import_ref(checksum), true)
+            .attempt(|| format!("looking for the ref of commit {checksum}"))?;
+        Ok(protected.is_some_and(|found| found == checksum) && is_complete(&repo, checksum)?)
+    }
+
     fn ensure_stateroot(&self, stateroot: &StaterootName) -> PortResult<()> {
         self.change(|sysroot| {
             let path = self.layout.stateroot(stateroot);
@@ -284,6 +293,10 @@ impl Ostree for HostOstree {
             origin
                 .load_from_data(&spec.origin, glib::KeyFileFlags::NONE)
                 .attempt(|| format!("reading the origin of deployment {commit}"))?;
+            if !is_complete(&sysroot.0.repo(), commit)? {
+                let text = format!("objects of commit {commit} are missing; it is imported again");
+                return Err(PortError::plain(ErrorKind::Transient, text));
+            }
             // What a deploy that was cut short has left would take this deployment's serial number.
             sysroot.sweep()?;
             let mut arguments: Vec<&str> = vec![];
@@ -385,6 +398,7 @@ impl Ostree for HostOstree {
             }
             // Refs of deployments are brought up to date by this, and unreachable objects go.
             sysroot.0.cleanup(NONE).attempt(attempt)?;
+            discard_staged(&self.layout)?;
             repo.prune(RepoPruneFlags::REFS_ONLY, 0, NONE)
                 .attempt(attempt)?;
             sync(&self.layout)

@@ -98,6 +98,19 @@ impl Tree {
         }
     }
 
+    /// Moves what is below one directory below another, over what is there, and removes the first.
+    pub(crate) fn graft(&mut self, from: &str, to: &str) {
+        let moved = self.below(from).map(|(path, entry)| {
+            let rest = path.get(from.len()..).unwrap_or_default();
+            (format!("{to}{rest}"), entry.clone())
+        });
+        let moved: Vec<_> = moved.collect();
+        for (path, entry) in moved {
+            self.put(&path, entry);
+        }
+        self.remove(from);
+    }
+
     /// All entries below a directory, in the order of their paths; not the directory itself.
     pub fn below(&self, path: &str) -> impl Iterator<Item = (&Arc<str>, &Entry)> {
         let prefix = format!("{path}/");

@@ -125,6 +125,8 @@ fn spool(node: &Node, seed: &Seed) -> SeedPin {
         digest: digest.clone(),
         format_version: Some("4".to_owned()),
         cluster_info: None,
+        architecture: None,
+        node_facts: None,
         layers: vec![(digest, bytes.len() as u64)],
     }
 }

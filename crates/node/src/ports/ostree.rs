@@ -41,11 +41,15 @@ pub trait Ostree: Send + Sync {
     /// Whether the commit is in the repository and complete: every object that it reaches is there.
     fn has_commit(&self, checksum: &str) -> PortResult<bool>;
 
+    /// Whether the commit is there as [`Ostree::has_commit`] says and protected from being pruned before it is deployed.
+    fn is_imported(&self, checksum: &str) -> PortResult<bool>;
+
     /// Makes the stateroot (`os-init`), unless it exists. Durable when this returns.
     fn ensure_stateroot(&self, stateroot: &StaterootName) -> PortResult<()>;
 
     /// Deploys a commit into a stateroot as the last in boot order: what boots by default does not change, whatever
-    /// version of libostree runs. Durable when this returns.
+    /// version of libostree runs. Durable when this returns. A commit that somebody has pruned since, wholly or in part, is
+    /// not deployed (`Transient`: it can be imported again).
     fn deploy(&self, spec: &DeploymentSpec) -> PortResult<DeploymentId>;
 
     /// Makes a deployment the default by writing the reordered list; the others keep their order. Durable when this

@@ -6,6 +6,18 @@ use planner::{SeedContent, SeedPin};
 use super::{PullSecret, Watch};
 use crate::PortResult;
 
+/// What to fetch, and what for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FetchRequest {
+    /// What was resolved.
+    pub pin: SeedPin,
+    /// The stateroot that the seed is for.
+    pub stateroot: StaterootName,
+    /// Keep the compressed seed until Idle. Without it an interrupted fetch begins anew, and what somebody removes of the
+    /// installed seed cannot be had again from the disk.
+    pub spool: bool,
+}
+
 /// The registry, the spool of fetched blobs in the shared partition, and the archives inside a seed.
 pub trait Seeds: Send + Sync {
     /// Asks the registry what the reference stands for and reads the image's labels. `secret` = content of a docker
@@ -13,10 +25,14 @@ pub trait Seeds: Send + Sync {
     fn resolve(&self, image: &ImageRef, secret: &PullSecret) -> PortResult<SeedPin>;
 
     /// Fetches what the spool lacks, each blob's digest verified, and reads the documents inside. Durable when this
-    /// returns; after an interruption finished blobs are not fetched again.
+    /// returns; after an interruption at most the last few MiB are fetched again.
+    ///
+    /// While the seed arrives, its objects may be imported and its archives unpacked below the stateroot, which exists: what
+    /// of that is complete, the calls below find. None of it is the stateroot's or a deployment's before the seed's digests
+    /// were verified. When this fails the work begins anew, from the spool.
     fn fetch(
         &self,
-        pin: &SeedPin,
+        request: &FetchRequest,
         secret: &PullSecret,
         watch: &dyn Watch,
     ) -> PortResult<SeedContent>;

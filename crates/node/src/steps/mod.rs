@@ -90,7 +90,7 @@ fn probe(ports: &Ports<'_>, step: &Step) -> PortResult<bool> {
         Step::FetchSeed { pin, .. } => seed::fetched(ports, pin),
         Step::ClearStateroot { stateroot, seed } => stateroot::clear(ports, stateroot, seed),
         Step::EnsureStateroot { stateroot, seed } => stateroot::claimed(ports, stateroot, seed),
-        Step::ImportCommit { commit, .. } => ports.ostree.has_commit(commit),
+        Step::ImportCommit { commit, .. } => ports.ostree.is_imported(commit),
         Step::DeployStateroot {
             stateroot,
             commit,

@@ -5,7 +5,7 @@ use planner::{SeedContent, SeedPin};
 
 use super::credentials;
 use crate::PortResult;
-use crate::ports::{Ports, Watch};
+use crate::ports::{FetchRequest, Ports, Watch};
 use crate::record::{self, Record};
 
 pub(super) fn resolved(ports: &Ports<'_>, image: &ImageRef) -> PortResult<bool> {
@@ -25,13 +25,13 @@ pub(super) fn fetched(ports: &Ports<'_>, pin: &SeedPin) -> PortResult<bool> {
 
 pub(super) fn fetch(
     ports: &Ports<'_>,
-    pin: &SeedPin,
+    request: &FetchRequest,
     secret: Option<&str>,
     watch: &dyn Watch,
 ) -> PortResult<()> {
     let content = ports
         .seeds
-        .fetch(pin, &credentials(ports, secret)?, watch)?;
+        .fetch(request, &credentials(ports, secret)?, watch)?;
     record::write(ports.files, Record::SeedContent, &content)
 }
 

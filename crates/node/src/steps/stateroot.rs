@@ -14,7 +14,7 @@ pub(crate) const CLAIM: &str = "/var/lib/lca/stateroot-claim";
 /// in it and may be the last thing that is written, or the first that is removed.
 const NOTED: &str = "/var/lib/lca/workspace/stateroots";
 /// `/var` is complete and durable: the seed's digest.
-pub(super) const VAR_UNPACKED: &str = "/var/lib/lca/var-unpacked";
+pub const VAR_UNPACKED: &str = "/var/lib/lca/var-unpacked";
 /// `/etc` is complete and durable: the seed's digest and the deployment.
 pub(super) const ETC_UNPACKED: &str = "/var/lib/lca/etc-unpacked";
 

@@ -78,6 +78,10 @@ impl Ostree for Node {
         }))
     }
 
+    fn is_imported(&self, checksum: &str) -> PortResult<bool> {
+        self.has_commit(checksum)
+    }
+
     fn ensure_stateroot(&self, stateroot: &StaterootName) -> PortResult<()> {
         self.operation("ensure_stateroot", stateroot)?;
         let directory = stateroot_directory(stateroot);

@@ -1,12 +1,20 @@
 //! The registry, the spool and what is in a seed.
 
 use api::{DeploymentId, ImageRef, StaterootName};
-use node::ports::{PullSecret, SeedContent, SeedPin, Seeds, Watch};
+use node::ports::{FetchRequest, PullSecret, SeedContent, SeedPin, Seeds, Watch};
 use node::{ErrorKind, PortError, PortResult};
 
-use crate::machine::{CONTAINERS, REPOSITORY, deployment_directory, stateroot_directory};
+use crate::machine::{CONTAINERS, Machine, REPOSITORY, deployment_directory, stateroot_directory};
 use crate::node::Node;
 use crate::seed_image::SeedImage;
+
+/// Says in what was unpacked early which seed it is of.
+const INCOMING_MARK: &str = ".complete";
+
+/// Where `/var` is unpacked while its seed arrives.
+fn incoming(stateroot: &StaterootName) -> String {
+    format!("{}/incoming", stateroot_directory(stateroot))
+}
 
 fn spool() -> String {
     format!("{CONTAINERS}/lca/seed")
@@ -39,6 +47,35 @@ impl Node {
         }
     }
 
+    /// Puts what was unpacked early in place, from one moment to the next.
+    fn take_incoming(&self, pin: &SeedPin, stateroot: &StaterootName) -> PortResult<bool> {
+        let incoming = incoming(stateroot);
+        let mark = format!("{incoming}{INCOMING_MARK}");
+        let complete = self.see(|machine| machine.cache.text(&mark) == Some(pin.digest.as_str()));
+        if complete {
+            let var = format!("{}/var", stateroot_directory(stateroot));
+            self.effect(|machine| {
+                machine.cache.graft(&incoming, &var);
+                machine.cache.remove(&mark);
+                machine.sync_sysroot();
+            })?;
+        }
+        Ok(complete)
+    }
+
+    /// Imports the objects of a commit.
+    fn import(&self, commit: &str, watch: &dyn Watch) -> PortResult<()> {
+        let known = self.see(|machine| machine.commits.get(commit).cloned());
+        let Some(content) = known else {
+            let text = format!("the seed does not hold commit {commit}");
+            return Err(PortError::plain(ErrorKind::Permanent, text));
+        };
+        let objects = content.objects(commit).into_iter();
+        let files =
+            objects.map(|(name, content)| (format!("{REPOSITORY}/objects/{name}"), content));
+        self.unpack("import an object", files, watch)
+    }
+
     fn unpack(
         &self,
         what: &'static str,
@@ -67,10 +104,11 @@ impl Seeds for Node {
 
     fn fetch(
         &self,
-        pin: &SeedPin,
+        request: &FetchRequest,
         _secret: &PullSecret,
         watch: &dyn Watch,
     ) -> PortResult<SeedContent> {
+        let FetchRequest { pin, stateroot, .. } = request;
         self.operation("fetch", &pin.digest)?;
         let seed = self.offered(&pin.image)?;
         for (done, (digest, size)) in (0..).zip(&pin.layers) {
@@ -92,6 +130,18 @@ impl Seeds for Node {
             })?;
             self.operation("fetch: a blob", digest)?;
         }
+        // What is done while the seed arrives, as far as it can be seen: nothing of it before the seed is verified.
+        self.import(&seed.content.commit, watch)?;
+        self.effect(Machine::sync_sysroot)?;
+        let incoming = incoming(stateroot);
+        self.effect(|machine| machine.cache.remove(&incoming))?;
+        let files = seed.var.into_iter();
+        let files = files.map(|(path, content)| (format!("{incoming}/{path}"), content));
+        self.unpack("fetch: unpack var", files, watch)?;
+        self.effect(Machine::sync_sysroot)?;
+        self.operation("fetch: not marked", &pin.digest)?;
+        let mark = format!("{incoming}{INCOMING_MARK}");
+        self.effect(|machine| machine.write_durably(&mark, 0o600, pin.digest.as_str().as_bytes()))?;
         self.operation("fetched", &pin.digest)?;
         Ok(seed.content)
     }
@@ -99,15 +149,7 @@ impl Seeds for Node {
     fn import_commit(&self, pin: &SeedPin, commit: &str, watch: &dyn Watch) -> PortResult<()> {
         self.operation("import_commit", &commit)?;
         self.spooled(pin)?;
-        let known = self.see(|machine| machine.commits.get(commit).cloned());
-        let Some(content) = known else {
-            let text = format!("the seed does not hold commit {commit}");
-            return Err(PortError::plain(ErrorKind::Permanent, text));
-        };
-        let objects = content.objects(commit).into_iter();
-        let files =
-            objects.map(|(name, content)| (format!("{REPOSITORY}/objects/{name}"), content));
-        self.unpack("import an object", files, watch)
+        self.import(commit, watch)
     }
 
     fn unpack_var(
@@ -118,6 +160,9 @@ impl Seeds for Node {
     ) -> PortResult<()> {
         self.operation("unpack_var", stateroot)?;
         let seed = self.spooled(pin)?;
+        if self.take_incoming(pin, stateroot)? {
+            return self.operation("unpack_var: taken", stateroot);
+        }
         let var = format!("{}/var", stateroot_directory(stateroot));
         let files = seed.var.into_iter();
         let files = files.map(|(path, content)| (format!("{var}/{path}"), content));

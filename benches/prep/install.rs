@@ -1,0 +1,80 @@
+//! Our way: the calls that the steps of Prep make, in a process of their own.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use host::{HostOstree, HostSeeds, Layout};
+use node::ports::{DeploymentSpec, FetchRequest, Ostree as _, PullSecret, Seeds as _, Unwatched};
+
+use crate::ground::{Ground, STATEROOT};
+use crate::usage::{Meter, Usage};
+
+/// Installs the seed once and measures it.
+pub fn measure(ground: &Ground) -> Result<Usage> {
+    let place = ground.place("ours")?;
+    let sysroot = place.join("sysroot");
+    ground.sysroot(&sysroot)?;
+    std::fs::create_dir_all(place.join("root"))?;
+    let meter = Meter::start()?;
+    let output = Command::new(std::env::current_exe()?)
+        .args(["--install", &ground.image(), &place.display().to_string()])
+        .env("SSL_CERT_FILE", ground.authority())
+        .stderr(Stdio::inherit())
+        .output()?;
+    ensure!(output.status.success(), "the installation failed");
+    let usage = meter.stop(&place, &[&sysroot])?;
+    let printed = String::from_utf8(output.stdout)?;
+    let peak = printed.lines().last().context("peak of the installation")?;
+    Ok(Usage {
+        peak_rss_mib: Some(peak.parse::<f64>()? / 1024.0),
+        ..usage
+    })
+}
+
+/// `--install IMAGE PLACE`: what [`measure`] starts. Prints its peak in KiB.
+pub fn run(arguments: &[String]) -> Result<()> {
+    let [image, place, ..] = arguments else {
+        anyhow::bail!("--install IMAGE PLACE");
+    };
+    if std::env::var_os("LCA_BENCH_LOG").is_some() {
+        tracing_subscriber::fmt()
+            .with_writer(std::io::stderr)
+            .init();
+    }
+    let layout = Layout::below(Path::new(place));
+    let (seeds, ostree) = (HostSeeds::new(layout.clone()), HostOstree::new(layout));
+    let secret = PullSecret(br#"{"auths":{}}"#.to_vec());
+    let stateroot: api::StaterootName = STATEROOT.parse()?;
+    let started = std::time::Instant::now();
+    let lap = |what: &str| eprintln!("  {:6.2} s {what}", started.elapsed().as_secs_f64());
+    let pin = seeds.resolve(&image.parse()?, &secret)?;
+    ostree.ensure_stateroot(&stateroot)?;
+    let request = FetchRequest {
+        pin: pin.clone(),
+        stateroot: stateroot.clone(),
+        spool: true,
+    };
+    let content = seeds.fetch(&request, &secret, &Unwatched)?;
+    lap("fetched");
+    if !ostree.has_commit(&content.commit)? {
+        seeds.import_commit(&pin, &content.commit, &Unwatched)?;
+    }
+    lap("imported");
+    let deployment = ostree.deploy(&DeploymentSpec {
+        stateroot: stateroot.clone(),
+        commit: content.commit,
+        kernel_arguments: vec!["ibu=4.17.4".to_owned()],
+        origin: content.origin,
+    })?;
+    lap("deployed");
+    seeds.unpack_var(&pin, &stateroot, &Unwatched)?;
+    lap("/var unpacked");
+    seeds.unpack_etc(&pin, &deployment, &Unwatched)?;
+    lap("/etc unpacked");
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak = peak.and_then(|peak| peak.trim().strip_suffix(" kB"));
+    println!("{}", peak.context("VmHWM in /proc/self/status")?.trim());
+    Ok(())
+}
