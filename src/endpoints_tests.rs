@@ -75,8 +75,8 @@ fn answers_are_by_path_and_method() {
     check("GET", "/well", "200", "ok");
 }
 
-/// What who brings no token is told, by TLS.
-const SERVED: &str = "a bearer token is needed";
+/// What who is let in is told, at the end.
+const SERVED: &str = "\r\n\r\nok";
 
 /// A certificate and its key as kubelet puts them: behind a link that is swapped.
 fn put(directory: &Path, version: &str) -> CertificateDer<'static> {
@@ -122,22 +122,28 @@ fn a_rotated_certificate_is_served_by_the_next_connection() {
     let number = std::os::fd::AsRawFd::as_raw_fd(&kept).to_string();
     let certificates = Certificates::new("/nowhere".into(), |_| Some(number.clone()));
     let answer = |_: &str| Answer::verdict(None);
+    let gate = Gate::default();
+    gate.let_in("known", "/");
     let at = listen(
         background.handle(),
         "a test",
         ANY,
-        Some((certificates, Gate::default())),
+        Some((certificates, gate)),
         answer,
     )
     .unwrap();
-    let get = |trusted: &CertificateDer<'static>, version| {
+    let ask = |trusted: &CertificateDer<'static>, version, token: &str| {
         let stream = Stream::connect(at).unwrap();
         let mut stream = StreamOwned::new(client(trusted, version), stream);
-        write!(stream, "GET / HTTP/1.1\r\nHost: agent\r\n\r\n")?;
+        write!(
+            stream,
+            "GET / HTTP/1.1\r\nHost: agent\r\nAuthorization: Bearer {token}\r\n\r\n"
+        )?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
         Ok::<_, io::Error>(text)
     };
+    let get = |trusted, version| ask(trusted, version, "known");
     let (new, old) = (&rustls::version::TLS13, &rustls::version::TLS12);
     // No certificate yet: the connection is closed, and the next one looks again.
     let mut nothing = Vec::new();
@@ -151,6 +157,9 @@ fn a_rotated_certificate_is_served_by_the_next_connection() {
     for version in [new, old, new] {
         assert!(get(&first, version).unwrap().ends_with(SERVED));
     }
+    // Nobody is there who could say whose another token is.
+    let refused = ask(&first, new, "other").unwrap();
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
     let second = put(directory.path(), "second");
     assert!(get(&first, new).is_err(), "the certificate of before");
     assert!(get(&second, new).unwrap().ends_with(SERVED));
