@@ -9,7 +9,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::{controller, endpoints, post_pivot, seed_create, status, watch};
+use crate::{controller, endpoints, plan, post_pivot, seed_create, status, watch};
 
 /// Name and version: what journals are signed with.
 pub(crate) const PROGRAM: &str = concat!("lifecycle-agent ", env!("CARGO_PKG_VERSION"));
@@ -99,6 +99,9 @@ enum Command {
         #[arg(long)]
         forever: bool,
     },
+    /// Preview an upgrade: what it would fetch and change, and what is in its way. Changes nothing. Exit status 0: nothing
+    /// blocks, 1: something does, 2: nobody could tell.
+    Plan(plan::Arguments),
     /// Explain how the agent decides.
     #[command(subcommand)]
     Explain(ExplainCommand),
@@ -126,7 +129,7 @@ pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
     start_logging(arguments.log_format);
     match run(arguments.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             tracing::error!("{}", engine::error_chain(error.as_ref()));
             ExitCode::FAILURE
@@ -134,7 +137,7 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<()> {
+fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Controller { api, endpoints } => controller::run(&api, &endpoints),
         Command::PostPivot(api) => post_pivot::run(&api),
@@ -147,8 +150,10 @@ fn run(command: Command) -> Result<()> {
         } => watch::run(&api, output, forever),
         Command::Explain(ExplainCommand::Stages) => print(&planner::explain_stages()),
         Command::Explain(ExplainCommand::Checks) => print(&planner::explain_checks()),
+        Command::Plan(arguments) => return plan::run(&arguments),
         Command::Crds => print(&api::crd::crds_yaml()),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Prints to standard output; a reader that goes away is no failure.

@@ -11,6 +11,7 @@ mod gate;
 mod health;
 mod metrics;
 mod node_ports;
+mod plan;
 mod post_pivot;
 mod seed_create;
 mod status;

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use cluster::{Connection, LiveCluster};
-use host::{HostClock, HostFiles, HostImages, HostMachine, HostOstree, HostSeeds, HostUnits, Layout};
+use host::{
+    HostClock, HostFiles, HostImages, HostMachine, HostOstree, HostSeeds, HostUnits, Layout,
+};
 use node::ports::Ports;
 use node::{ErrorKind, PortResult};
 

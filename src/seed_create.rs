@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use api::ImageRef;
+use api::seed_node::SeedNodeFacts;
 use cluster::SeedHost;
-use host::{HostImages, HostOstree, HostUnits, Layout, SeedRequest};
+use host::{HostImages, HostMachine, HostOstree, HostUnits, Layout, SeedRequest};
 
-use node::ports::Cluster;
+use node::ports::{Cluster, Machine, Told};
 use planner::State;
 
 use crate::background::{self, Background};
@@ -87,6 +88,7 @@ fn request(arguments: &Arguments, background: &Background) -> Result<SeedRequest
     let present = HostImages::new()
         .references()
         .context("listing the node's images")?;
+    let node = node_facts(ports.cluster())?;
     let images = to_precache(
         present,
         operators.related,
@@ -100,9 +102,36 @@ fn request(arguments: &Arguments, background: &Background) -> Result<SeedRequest
         image,
         credentials,
         info,
+        node,
         images,
         unit,
         program,
+    })
+}
+
+/// What targets compare with their own node. What cannot be had is left out: it is a warning there.
+fn node_facts(cluster: &dyn Cluster) -> Result<SeedNodeFacts> {
+    fn known<T>(told: Told<T>) -> Option<T> {
+        match told {
+            Told::Known(value) => Some(value),
+            Told::Unknown(error) => {
+                tracing::warn!(error, "the seed will not say all of its node");
+                None
+            }
+        }
+    }
+    let machine = HostMachine::new(Layout::running())
+        .facts(None)
+        .context("examining this node")?;
+    let cluster = cluster.facts().context("examining this cluster")?;
+    Ok(SeedNodeFacts {
+        architecture: machine.architecture,
+        cpu: Some(machine.cpu),
+        reserved_cpus: known(machine.reserved_cpus),
+        machine_configs: known(cluster.machine_configs),
+        kernel_arguments: Some(cluster.kernel_arguments),
+        operators: known(cluster.operators),
+        installed: None,
     })
 }
 

@@ -15,6 +15,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use api::seed_info::SeedClusterInfo;
+use api::seed_node::{InstalledSize, SeedNodeFacts};
 use api::{DeploymentId, ImageRef, label, names, path, rpm_ostree, seed_format};
 use node::ports::{Ostree, Units};
 use node::{ErrorKind, PortError, PortResult};
@@ -29,6 +30,7 @@ use self::error::{PartError, permanent, registry_error};
 use crate::command::Command;
 use crate::failure::Attempt;
 use crate::layout::Layout;
+use crate::machine::HostMachine;
 
 /// Begins the name of the directory for what is made.
 const WORK_PREFIX: &str = "lca-seed-";
@@ -76,6 +78,8 @@ pub struct SeedRequest {
     pub credentials: Vec<u8>,
     /// What the cluster says of itself, asked while it still ran.
     pub info: SeedClusterInfo,
+    /// What the node is like; what an installation occupies is added here.
+    pub node: SeedNodeFacts,
     /// Images to precache on targets.
     pub images: Vec<ImageRef>,
     /// The first boot's unit, file name and text.
@@ -221,7 +225,11 @@ fn capture(
         .map_err(wrong)?;
 
     let mut warnings = Vec::new();
-    let mut kept = |captured: Captured| warnings.extend(captured.warnings);
+    let mut installed = 0;
+    let mut kept = |captured: Captured| {
+        installed += occupied(&captured);
+        warnings.extend(captured.warnings);
+    };
     tracing::info!("capturing /etc");
     kept(capture_etc(&mut writer, request, &changes, stamp, watch)?);
     tracing::info!("capturing /var");
@@ -244,12 +252,37 @@ fn capture(
             label::SEED_CLUSTER_INFO.to_owned(),
             String::from_utf8_lossy(&info).into_owned(),
         ),
+        (
+            label::SEED_NODE_FACTS.to_owned(),
+            node_label(layout, request, installed)?,
+        ),
     ]);
     let created = api::Timestamp::from_unix(stamp.secs).to_string();
     let written = writer
         .finish(&request.image, &labels, &created, watch)
         .map_err(wrong)?;
     Ok((written, warnings))
+}
+
+/// Bytes of a block of the filesystem, which every member ends in one of: what seeds are installed on has these.
+const DISK_BLOCK: u64 = 4096;
+
+/// What the members occupy where they are unpacked, at most.
+fn occupied(captured: &Captured) -> u64 {
+    captured.bytes + captured.members * DISK_BLOCK
+}
+
+/// The label that tells targets what this node is like.
+fn node_label(layout: &Layout, request: &SeedRequest, installed: u64) -> PortResult<String> {
+    let facts = SeedNodeFacts {
+        installed: Some(InstalledSize {
+            sysroot: installed,
+            boot: HostMachine::new(layout.clone()).boot_files(),
+        }),
+        ..request.node.clone()
+    };
+    serde_json::to_string(&facts)
+        .map_err(|error| permanent("writing the description of the seed's node", error))
 }
 
 fn booted(ostree: &dyn Ostree) -> PortResult<DeploymentId> {

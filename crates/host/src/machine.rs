@@ -63,7 +63,7 @@ impl HostMachine {
     }
 
     /// Bytes of the running release's kernels: what a release puts on `/boot`.
-    fn boot_files(&self) -> u64 {
+    pub(crate) fn boot_files(&self) -> u64 {
         let directories = fs::read_dir(self.layout.booted().join(MODULES));
         let directories = directories.into_iter().flatten().flatten();
         let size = |path: PathBuf| fs::metadata(path).map_or(0, |found| found.len());

@@ -9,6 +9,7 @@ mod space;
 mod subject;
 mod table;
 
+pub(crate) use space::spools;
 pub use space::{Need, needs};
 pub use subject::Subject;
 pub use table::CHECKS;

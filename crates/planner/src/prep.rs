@@ -114,7 +114,7 @@ pub(crate) fn decide(spec: &ImageBasedUpgradeSpec, facts: &Facts) -> Decision {
             .within(phase)
             .again(HEALTH_AGAIN);
     }
-    match next_plan(&subject, facts, cluster) {
+    match next_plan(spec, &subject, facts, cluster) {
         Ok(plan) => Decision::stay(state, facts.side, usual, Act::Run(plan)).within(phase),
         Err(message) => fail(message),
     }
@@ -154,16 +154,21 @@ fn failed_work(run: &RunFact, error: &str) -> String {
 }
 
 /// The next part of Prep, or why there is none: the first failed check that blocks.
-fn next_plan(subject: &Subject<'_>, facts: &Facts, cluster: &ClusterFacts) -> Result<Plan, String> {
+fn next_plan(
+    spec: &ImageBasedUpgradeSpec,
+    subject: &Subject<'_>,
+    facts: &Facts,
+    cluster: &ClusterFacts,
+) -> Result<Plan, String> {
     check::first_blocker(subject, Moment::BeforeResolve)?;
-    let wanted = wanted(subject.spec)?;
+    let wanted = wanted(spec)?;
     let Ok(pin) = subject.pin else {
         return Ok(inspect(&wanted));
     };
     check::first_blocker(subject, Moment::AfterResolve)?;
     let Some(content) = subject.content else {
         check::first_blocker(subject, Moment::BeforeFetch)?;
-        return Ok(fetch(&wanted, pin, facts));
+        return Ok(fetch(&wanted, pin, facts, check::spools(subject)));
     };
     check::first_blocker(subject, Moment::AfterContent)?;
     match facts
@@ -207,7 +212,7 @@ fn inspect(wanted: &Wanted) -> Plan {
     }
 }
 
-fn fetch(wanted: &Wanted, pin: &SeedPin, facts: &Facts) -> Plan {
+fn fetch(wanted: &Wanted, pin: &SeedPin, facts: &Facts, spool: bool) -> Plan {
     // Room for the seed first; what it wants precached is not known yet.
     let mut steps = clean(facts, &[]);
     steps.extend([
@@ -228,7 +233,7 @@ fn fetch(wanted: &Wanted, pin: &SeedPin, facts: &Facts) -> Plan {
             pin: pin.clone(),
             pull_secret: wanted.pull_secret.clone(),
             stateroot: wanted.stateroot.clone(),
-            spool: true,
+            spool,
         },
     ]);
     Plan {

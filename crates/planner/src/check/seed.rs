@@ -8,6 +8,13 @@ use api::seed_info::SeedClusterInfo;
 use super::subject::known;
 use super::{Judged, Subject, failed, unknown};
 
+pub(super) fn resolved(subject: &Subject<'_>) -> Judged {
+    match subject.pin {
+        Err(error) if subject.refused => failed(error),
+        _ => Ok(subject.pin()?.digest.to_string()),
+    }
+}
+
 pub(super) fn format(subject: &Subject<'_>) -> Judged {
     match subject.pin()?.format_version.as_deref() {
         None => failed(message::SEED_WITHOUT_FORMAT),
@@ -94,7 +101,7 @@ pub(super) fn version(subject: &Subject<'_>) -> Judged {
     if found.is_empty() && subject.content.is_none() {
         return unknown("the seed's version is known once the seed is fetched");
     }
-    let wanted = subject.spec.seed_version();
+    let wanted = subject.spec()?.seed_version();
     if found == wanted {
         Ok(found)
     } else {

@@ -87,7 +87,23 @@ pub(super) fn boot(subject: &Subject<'_>) -> Judged {
 }
 
 pub(super) fn containers(subject: &Subject<'_>) -> Judged {
-    fits(subject, Filesystem::Containers)
+    match fits(subject, Filesystem::Containers) {
+        Err(Fault::Failed(text)) => failed(format!("{text}: {NO_SPOOL}")),
+        other => other,
+    }
+}
+
+/// What it means that container storage has no room for the compressed seed.
+const NO_SPOOL: &str =
+    "resuming is off, the seed is installed while it arrives and an interruption begins anew";
+
+/// Whether the compressed seed may be kept, so that an interruption costs little. So it is where nobody knows.
+pub(crate) fn spools(subject: &Subject<'_>) -> bool {
+    // Asked anew after an interruption, when the rows are not: what is there already is not needed again.
+    !matches!(
+        compared(subject, Filesystem::Containers),
+        Err(Fault::Failed(_))
+    )
 }
 
 /// Where paths share a filesystem, what is needed for all of them has to fit.
@@ -95,6 +111,10 @@ fn fits(subject: &Subject<'_>, filesystem: Filesystem) -> Judged {
     if subject.reserved {
         return Ok("the installation has begun".to_owned());
     }
+    compared(subject, filesystem)
+}
+
+fn compared(subject: &Subject<'_>, filesystem: Filesystem) -> Judged {
     let needs = needed(subject)?;
     let spaces = &subject.node()?.spaces;
     let space = |wanted: Filesystem| spaces.iter().find(|space| space.filesystem == wanted);
@@ -105,8 +125,12 @@ fn fits(subject: &Subject<'_>, filesystem: Filesystem) -> Judged {
     else {
         return unknown(format!("nobody knows how full {path} is"));
     };
+    // Only container storage asks for room for the compressed seed, which can do without.
     let shared = needs
         .iter()
+        .filter(|need| {
+            filesystem == Filesystem::Containers || need.filesystem != Filesystem::Containers
+        })
         .filter(|need| space(need.filesystem).is_some_and(|space| space.device == device));
     let (mut bytes, mut own, mut others) = (0_u64, None, Vec::new());
     for need in shared {

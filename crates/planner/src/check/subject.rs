@@ -12,7 +12,7 @@ use crate::facts::{
 /// Everything that is checked. Facts that are missing carry the reason.
 pub struct Subject<'a> {
     /// What is asked for.
-    pub spec: &'a ImageBasedUpgradeSpec,
+    pub spec: Result<&'a ImageBasedUpgradeSpec, &'a str>,
     /// The booted deployment.
     pub booted: Result<&'a DeploymentId, &'a str>,
     /// Wall clock.
@@ -23,6 +23,8 @@ pub struct Subject<'a> {
     pub node: Result<&'a NodeFacts, &'a str>,
     /// The seed, resolved.
     pub pin: Result<&'a SeedPin, &'a str>,
+    /// There is no such seed, or nobody may have it: asking again changes nothing.
+    pub refused: bool,
     /// The documents in the seed.
     pub content: Option<&'a SeedContent>,
     /// Space is reserved: the installation has begun.
@@ -40,7 +42,7 @@ impl<'a> Subject<'a> {
             .filter(|pin| image.as_ref() == Some(&pin.image));
         let content = facts.content.as_ref();
         Self {
-            spec,
+            spec: Ok(spec),
             booted: facts.booted.as_ref().map_err(String::as_str),
             now: facts.now,
             cluster: match &facts.cluster {
@@ -55,13 +57,19 @@ impl<'a> Subject<'a> {
             },
             content: content.filter(|content| pin.is_some_and(|pin| pin.digest == content.digest)),
             pin: pin.ok_or("the image is not resolved yet"),
+            refused: false,
             reserved: facts.reserved,
         }
     }
 
+    pub(super) fn spec(&self) -> Result<&'a ImageBasedUpgradeSpec, Fault> {
+        self.spec
+            .or_else(|error| unknown(format!("what is asked for is not known: {error}")))
+    }
+
     /// The image that is asked for.
     pub(super) fn image(&self) -> Result<ImageRef, Fault> {
-        let seed = self.spec.seed_image_ref.as_ref();
+        let seed = self.spec()?.seed_image_ref.as_ref();
         let image = seed.map_or("", |seed| &seed.image);
         if image.is_empty() {
             let text = format!(
@@ -78,7 +86,7 @@ impl<'a> Subject<'a> {
 
     /// The version that is asked for.
     pub(super) fn version(&self) -> Result<OcpVersion, Fault> {
-        let text = self.spec.seed_version();
+        let text = self.spec()?.seed_version();
         text.parse().map_err(|error: api::version::InvalidVersion| {
             let text = api::message::seed_version_unreadable(text, &error.to_string());
             Fault::Failed(super::request::unfit_version(text))

@@ -1,8 +1,8 @@
 //! The table. What surely breaks an upgrade blocks; what may be meant so warns.
 
 use api::message::{
-    INVALID_SEED_PREFIX, INVALID_SPEC_PREFIX, SEED_COMPATIBILITY_PREFIX, SEED_TRUST_PREFIX,
-    STATEROOT_SETUP_PREFIX,
+    INVALID_SEED_PREFIX, INVALID_SPEC_PREFIX, SEED_COMPATIBILITY_PREFIX, SEED_LABELS_PREFIX,
+    SEED_TRUST_PREFIX, STATEROOT_SETUP_PREFIX,
 };
 
 use super::Moment::{AfterContent, AfterResolve, BeforeFetch, BeforeResolve, Gate};
@@ -10,6 +10,7 @@ use super::Severity::{Blocker, CouldNotTell, Warning};
 use super::{Check, Judged, Moment, Severity, Subject, fit, health, request, seed, space};
 
 const SPEC: &[&str] = &[INVALID_SPEC_PREFIX];
+const RESOLVED: &[&str] = &[INVALID_SEED_PREFIX, SEED_LABELS_PREFIX];
 const SEED: &[&str] = &[INVALID_SEED_PREFIX, SEED_COMPATIBILITY_PREFIX];
 const TRUST: &[&str] = &[
     INVALID_SEED_PREFIX,
@@ -46,7 +47,7 @@ const MUST_IF_SAID: (Severity, Severity) = (Blocker, Warning);
 const SHOULD: (Severity, Severity) = (Warning, Warning);
 
 /// All checks, in the order in which Prep tells the first failure.
-pub static CHECKS: [Check; 34] = [
+pub static CHECKS: [Check; 35] = [
     row(
         "cluster-operators",
         Gate,
@@ -142,6 +143,14 @@ pub static CHECKS: [Check; 34] = [
         SPEC,
         request::rollback_certificates,
         "certificates of kubelet and static pods: valid for 4 hours and 30 minutes more",
+    ),
+    row(
+        "seed-resolved",
+        AfterResolve,
+        MUST,
+        RESOLVED,
+        seed::resolved,
+        "registry: the image is there and may be had",
     ),
     row(
         "seed-format",
@@ -298,7 +307,7 @@ pub static CHECKS: [Check; 34] = [
     row(
         "space-containers",
         BeforeFetch,
-        MUST,
+        SHOULD,
         SEED,
         space::containers,
         "layer sizes and statfs of /var/lib/containers: it fits",

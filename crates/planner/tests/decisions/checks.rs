@@ -296,6 +296,16 @@ fn the_seed() {
         |case| case.resolved = false,
         unknown("the seed image is not known: the image is not resolved yet"),
     );
+    check(
+        "seed-resolved",
+        |_| {},
+        passed(sample::digest("1").as_str()),
+    );
+    check(
+        "seed-resolved",
+        |case| case.resolved = false,
+        unknown("the seed image is not known: the image is not resolved yet"),
+    );
     check("proxy", |_| {}, passed("neither"));
     check(
         "proxy",
@@ -593,7 +603,8 @@ fn the_space() {
         },
         failed(
             "/var/lib/containers is too full: the seed needs 300 MiB (the compressed seed without 100 MiB \
-             that are there), 299 MiB are free, 1 MiB are missing",
+             that are there), 299 MiB are free, 1 MiB are missing: resuming is off, the seed is installed \
+             while it arrives and an interruption begins anew",
         ),
     );
     // One filesystem for two of the paths: what both need has to fit.
@@ -602,12 +613,12 @@ fn the_space() {
         |case| {
             for space in &mut case.node.spaces {
                 space.device = 1;
-                space.available = 1564 * MIB;
+                space.available = 1164 * MIB;
             }
         },
         failed(
-            "/boot is too full: the seed needs 1565 MiB (with 1 MiB kept for the way back, together with \
-             /sysroot and /var/lib/containers on the same filesystem), 1564 MiB are free, 1 MiB are missing",
+            "/boot is too full: the seed needs 1165 MiB (with 1 MiB kept for the way back, together with \
+             /sysroot on the same filesystem), 1164 MiB are free, 1 MiB are missing",
         ),
     );
     check(
@@ -687,15 +698,33 @@ fn a_seed_that_does_not_fit_is_refused_before_the_first_byte() {
     let (state, _, text) = prep(|facts| {
         facts.pin = Some(pin());
         let mut node = sample::node();
-        node.spaces[2].available = 999;
+        node.spaces[0].available = 64 * MIB;
         facts.node = NodeKnowledge::Known(Box::new(node));
     });
     assert_eq!(state, State::PrepFailed);
     assert_eq!(
         text,
-        "failed to validate seed image info: checking seed image compatibility: /var/lib/containers is too \
-         full: the seed needs 1 MiB (the compressed seed), 0 MiB are free, 1 MiB are missing"
+        "failed to validate seed image info: checking seed image compatibility: /sysroot is too full: the \
+         seed needs 65 MiB (estimated as 2.5 times its compressed size of 1 MiB, with 64 MiB kept for the \
+         way back), 64 MiB are free, 1 MiB are missing"
     );
+    // Without room for the compressed seed it goes straight through.
+    for (available, spools) in [(999, false), (1000, true)] {
+        let (_, act, _) = prep(|facts| {
+            facts.pin = Some(pin());
+            let mut node = sample::node();
+            node.spaces[2].available = available;
+            facts.node = NodeKnowledge::Known(Box::new(node));
+        });
+        let Act::Run(plan) = act else {
+            panic!("{act:?}")
+        };
+        let spool = plan.steps.iter().find_map(|step| match step {
+            planner::Step::FetchSeed { spool, .. } => Some(*spool),
+            _ => None,
+        });
+        assert_eq!(spool, Some(spools));
+    }
     // What is missing of facts that only warn is nobody's obstacle.
     let (_, act, _) = prep(|facts| {
         facts.pin = Some(pin());
@@ -710,13 +739,11 @@ fn only_blockers_are_kept_for_themselves() {
         let rows = CHECKS.iter().filter(move |check| check.moment == moment);
         rows.map(|check| check.failed).collect::<Vec<_>>()
     };
-    for moment in [Moment::Gate, Moment::BeforeFetch] {
-        assert!(
-            severities(moment)
-                .iter()
-                .all(|found| *found == Severity::Blocker)
-        );
-    }
+    assert!(
+        severities(Moment::Gate)
+            .iter()
+            .all(|found| *found == Severity::Blocker)
+    );
     let mut case = Case::new();
     case.node.cpu.model = "Other".to_owned();
     case.node.containers_mounted = false;
