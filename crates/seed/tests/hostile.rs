@@ -1,132 +1,16 @@
 //! Archives that want out of their destination, or want to exhaust the reader.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod forged;
 mod tree;
 
-use std::fs;
 use std::path::Path;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use forged::{Forged, attack, gzip};
 use seed::archive::{ArchiveReader, MemberPath, Names};
 use seed::extract::{ExtractError, extract};
 use seed::watch::Watching;
-use tar::{EntryType, Header};
 use tree::seen;
-
-/// A tar archive built block by block, as no honest program would.
-#[derive(Default)]
-struct Forged(Vec<u8>);
-
-impl Forged {
-    fn raw(mut self, kind: u8, name: &[u8], link: &[u8], size: u64, content: &[u8]) -> Self {
-        let mut header = Header::new_ustar();
-        header.set_entry_type(EntryType::new(kind));
-        header.set_mode(0o644);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(1);
-        header.set_size(size);
-        header.as_old_mut().name[..name.len()].copy_from_slice(name);
-        header.as_old_mut().linkname[..link.len()].copy_from_slice(link);
-        header.set_cksum();
-        self.0.extend_from_slice(header.as_bytes());
-        self.0.extend_from_slice(content);
-        self.0.resize(self.0.len().next_multiple_of(512), 0);
-        self
-    }
-
-    fn entry(self, kind: u8, name: &str, link: &str, content: &str) -> Self {
-        let size = content.len() as u64;
-        self.raw(
-            kind,
-            name.as_bytes(),
-            link.as_bytes(),
-            size,
-            content.as_bytes(),
-        )
-    }
-
-    fn file(self, name: &str) -> Self {
-        self.entry(b'0', name, "", "written by the archive")
-    }
-
-    fn dir(self, name: &str) -> Self {
-        self.entry(b'5', name, "", "")
-    }
-
-    fn symlink(self, name: &str, target: &str) -> Self {
-        self.entry(b'2', name, target, "")
-    }
-
-    fn hardlink(self, name: &str, target: &str) -> Self {
-        self.entry(b'1', name, target, "")
-    }
-
-    fn pax(self, records: &[(&str, &[u8])]) -> Self {
-        let mut data = Vec::new();
-        for (key, value) in records {
-            let rest = key.len() + value.len() + 3;
-            let len = (1..)
-                .map(|digits| rest + digits)
-                .find(|len| len.to_string().len() + rest == *len);
-            data.extend_from_slice(format!("{} {key}=", len.unwrap()).as_bytes());
-            data.extend_from_slice(value);
-            data.push(b'\n');
-        }
-        let size = data.len() as u64;
-        self.raw(b'x', b"pax", b"", size, &data)
-    }
-
-    fn end(mut self) -> Vec<u8> {
-        self.0.resize(self.0.len() + 1024, 0);
-        self.0
-    }
-}
-
-fn gzip(data: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    std::io::Write::write_all(&mut encoder, data).unwrap();
-    encoder.finish().unwrap()
-}
-
-/// The whole chain of an error, as a person gets to read it.
-fn text(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", text(source)),
-        None => error.to_string(),
-    }
-}
-
-/// Unpacks below the prefix `in` next to a victim and gives the chain of errors, or nothing.
-/// Whatever the archive says, the victim and its directory stay as they were.
-fn attack(archive: &[u8]) -> Option<String> {
-    let ground = tempfile::tempdir_in("/var/tmp").unwrap();
-    let path = |name: &str| ground.path().join(name);
-    fs::create_dir(path("outside")).unwrap();
-    fs::create_dir(path("destination")).unwrap();
-    fs::write(path("outside/victim"), "precious").unwrap();
-    // A way out that was there before: an archive must not use that one either.
-    std::os::unix::fs::symlink(path("outside"), path("destination/old")).unwrap();
-    let before = seen(&path("outside"));
-    let result = ArchiveReader::decoding(archive, Names::none())
-        .map(|mut reader| extract(&mut reader, &root(), &path("destination"), &mut ()));
-    assert_eq!(seen(&path("outside")), before, "the archive got out");
-    let mut names: Vec<_> = fs::read_dir(ground.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
-    names.sort();
-    assert_eq!(names, ["destination", "outside"]);
-    for (path, seen) in seen(&path("destination")) {
-        assert_ne!(seen.content.as_slice(), b"precious", "{}", path.display());
-    }
-    result.unwrap().err().map(|error| {
-        let text = text(&error);
-        assert!(text.len() < 800, "{text}");
-        text
-    })
-}
 
 fn root() -> MemberPath {
     MemberPath::root()
@@ -135,7 +19,7 @@ fn root() -> MemberPath {
 #[test]
 fn ways_out_are_refused() {
     fn check(name: &str, archive: Forged, expect: &str) {
-        let got = attack(&archive.end());
+        let got = attack(name, archive.end().as_slice(), "");
         match got {
             Some(text) => {
                 assert!(
@@ -293,7 +177,7 @@ fn ways_out_are_refused() {
 #[test]
 fn bad_archives_are_refused() {
     fn check(name: &str, archive: &[u8], expect: &str) {
-        let text = attack(archive).unwrap_or_else(|| format!("{name} was unpacked"));
+        let text = attack(name, archive, "").unwrap_or_else(|| format!("{name} was unpacked"));
         assert!(text.contains(expect), "{name}: {text}");
     }
     let new = Forged::default;
@@ -370,7 +254,7 @@ fn bad_archives_are_refused() {
     );
     check(
         "size of nothing",
-        &new().raw(b'0', b"a", b"", 1 << 50, b"").end(),
+        &new().raw(b'0', b"a", b"", (1 << 20) - 1, b"").end(),
         "content of \"a\"",
     );
     let sparse = |map: &[u8], size: &[u8]| {
@@ -404,6 +288,42 @@ fn bad_archives_are_refused() {
         &new().pax(&acl).file("a").end(),
         "nobody-we-know",
     );
+}
+
+#[test]
+fn an_archive_that_is_cut_anywhere_is_refused() {
+    let archive = Forged::default()
+        .dir("d")
+        .pax(&[("path", b"d/a name"), ("SCHILY.xattr.user.x", &[b'x'; 700])])
+        .entry(b'0', "x", "", &"content ".repeat(200))
+        .entry(b'L', "x", "", &format!("{}n", "n/".repeat(300)))
+        .entry(b'0', "x", "", "content")
+        .symlink("s", "d")
+        .hardlink("h", "s")
+        .entry(b'6', "p", "", "")
+        .end();
+    let marker = archive.len() - 512;
+    for cut in (0..archive.len()).step_by(512) {
+        let text = attack(&format!("cut after {cut}"), &archive[..cut], "");
+        let refused = text.is_some_and(|text| {
+            text.contains("the archive is cut short") || text.contains("the archive ends inside")
+        });
+        // Of the end marker's two blocks one is enough.
+        assert_eq!(refused, cut < marker, "cut after {cut}");
+    }
+}
+
+#[test]
+fn names_of_attributes_are_shown_without_their_line_ends() {
+    let ground = tempfile::tempdir_in("/var/tmp").unwrap();
+    let archive = Forged::default()
+        .pax(&[("SCHILY.xattr.odd\nname", b"x")])
+        .file("a")
+        .end();
+    let mut reader = ArchiveReader::decoding(archive.as_slice(), Names::none()).unwrap();
+    let extracted = extract(&mut reader, &root(), ground.path(), &mut ()).unwrap();
+    let text = extracted.first_unsupported.unwrap();
+    assert_eq!(text, "odd\\nname on \"a\"");
 }
 
 #[test]

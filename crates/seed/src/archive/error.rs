@@ -31,6 +31,9 @@ pub enum ArchiveError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// More members than any seed has.
+    #[error("the archive has more than a million members, as no seed does")]
+    TooMany,
     /// A member whose path leads out of the archive or fits no file system.
     #[error("archive member {0}")]
     UnsafePath(UnsafePath),

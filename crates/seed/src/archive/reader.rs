@@ -17,6 +17,12 @@ use super::{pax, sparse};
 /// and file systems far less in all.
 const META_LIMIT: u64 = 1 << 20;
 
+/// Most members of one archive: an operating system has less than a tenth.
+const MEMBER_LIMIT: u64 = 1_000_000;
+
+/// Most headers before one member: GNU tar writes two at most.
+const HEADER_LIMIT: usize = 64;
+
 /// Longest symlink target in bytes; the kernel's `PATH_MAX`.
 const TARGET_LIMIT: usize = 4096;
 
@@ -39,6 +45,8 @@ pub struct ArchiveReader<R> {
     padding: u64,
     /// Bytes read from the input so far.
     position: u64,
+    /// Members so far.
+    members: u64,
     last: Option<MemberPath>,
     ended: bool,
 }
@@ -67,6 +75,7 @@ impl<R: Read> ArchiveReader<R> {
             content: 0,
             padding: 0,
             position: 0,
+            members: 0,
             last: None,
             ended: false,
         }
@@ -74,7 +83,8 @@ impl<R: Read> ArchiveReader<R> {
 
     /// The next member, skipping what is left of the current one; `None` after the last.
     ///
-    /// Memory is bounded whatever the archive says: extended headers of more than 1 MiB are refused.
+    /// Memory is bounded whatever the archive says: extended headers of more than 1 MiB are refused. So are
+    /// archives of more than a million members.
     ///
     /// # Errors
     ///
@@ -89,7 +99,7 @@ impl<R: Read> ArchiveReader<R> {
         self.skip(rest)?;
         let mut extended = Extended::default();
         let mut budget = META_LIMIT;
-        loop {
+        for _ in 0..HEADER_LIMIT {
             let block = self.block()?;
             if block.iter().all(|byte| *byte == 0) {
                 return self.finish();
@@ -112,9 +122,17 @@ impl<R: Read> ArchiveReader<R> {
                 }
                 // A volume label: names no file.
                 kind if kind.as_byte() == b'V' => {}
-                _ => return self.member(header, extended).map(Some),
+                _ if self.members == MEMBER_LIMIT => return Err(ArchiveError::TooMany),
+                _ => {
+                    self.members += 1;
+                    return self.member(header, extended).map(Some);
+                }
             }
         }
+        Err(ArchiveError::NotATar {
+            at: self.at(),
+            reason: "a member has more than 64 extended headers",
+        })
     }
 
     /// The current member's content. What is not read is skipped by [`Self::next_entry`]. For a

@@ -47,7 +47,12 @@ pub(crate) fn gnu_continued(
 ) -> Result<bool, &'static str> {
     let mut more = GnuExtSparseHeader::new();
     more.as_mut_bytes().copy_from_slice(block);
+    let before = map.len();
     collect(more.sparse(), map)?;
+    // An empty one that is followed by another would be followed for ever.
+    if map.len() == before && more.is_extended() {
+        return Err(BAD_MAP);
+    }
     Ok(more.is_extended())
 }
 

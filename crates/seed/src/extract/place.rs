@@ -162,6 +162,7 @@ impl Place {
         let file = openat(self.dir(), name, flags, Mode::from_raw_mode(0o600))
             .map_err(|error| placing(entry, "creating the file", error))?;
         let mut file = File::from(file);
+        fits(entry, &file)?;
         let failed = |source| ExtractError::Place {
             member: entry.path.clone(),
             action: "writing the file",
@@ -369,6 +370,7 @@ impl Place {
                                 ": labels of another policy need CAP_MAC_ADMIN and the \
                                  install_t or spc_t domain"
                             }
+                            Errno::TOOBIG | Errno::RANGE => ": no file system keeps one so long",
                             Errno::NOSPC => ": the file system has no room for attributes",
                             _ => "",
                         },
@@ -383,6 +385,32 @@ impl Place {
     fn set_time(&self, name: &[u8], mtime: Timespec) -> Result<(), Errno> {
         utimensat(self.dir(), name, &times(mtime), AtFlags::SYMLINK_NOFOLLOW)
     }
+}
+
+/// Refuses a member that is longer than the file system has room for, before its first byte.
+fn fits(entry: &Entry, file: &File) -> Result<(), ExtractError> {
+    let stored = match &entry.extents {
+        Some(extents) => extents.iter().map(|extent| extent.len).sum(),
+        None => entry.size,
+    };
+    // Asked only where it matters: most files are short, and there are many.
+    if stored < 1 << 20 {
+        return Ok(());
+    }
+    let system = rustix::fs::fstatvfs(file)
+        .map_err(|error| placing(entry, "asking for the room for", error))?;
+    let free = system.f_bfree.saturating_mul(system.f_frsize);
+    if stored <= free {
+        return Ok(());
+    }
+    Err(ExtractError::Place {
+        member: entry.path.clone(),
+        action: "making room for",
+        source: io::Error::new(
+            io::ErrorKind::StorageFull,
+            format!("it has {stored} bytes, and the file system has {free} left"),
+        ),
+    })
 }
 
 /// Copies exactly `len` bytes, looking at the stop request after each chunk.
