@@ -30,6 +30,8 @@ const STOP_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct Command {
     program: OsString,
     arguments: Vec<OsString>,
+    /// Set besides our own environment.
+    environment: Vec<(OsString, OsString)>,
     deadline: Duration,
 }
 
@@ -96,8 +98,15 @@ impl Command {
         Self {
             program: program.as_ref().into(),
             arguments: vec![],
+            environment: vec![],
             deadline,
         }
+    }
+
+    /// Sets a variable of the process's environment.
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.environment.push((name.into(), value.as_ref().into()));
+        self
     }
 
     /// Adds an argument.
@@ -135,6 +144,7 @@ impl Command {
         use std::os::unix::process::CommandExt;
         let child = std::process::Command::new(&self.program)
             .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -151,6 +161,7 @@ impl Command {
         use std::os::unix::process::CommandExt;
         std::process::Command::new(&self.program)
             .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

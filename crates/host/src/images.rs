@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use node::ports::{HeldImages, Images, Layer, PullSecret, StoredImage};
 use node::{ErrorKind, PortError, PortResult};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
 use self::layers::LayerStore;
 use self::listing::Listed;
@@ -29,6 +29,10 @@ const STORAGE: &str = "/var/lib/containers/storage";
 
 /// Where credentials lie while podman reads them: memory, and only root may look.
 const SECRETS: &str = "/run/lifecycle-agent/secrets";
+
+/// Where pulls put what they fetch until it is in the storage: a directory for each, which a process that was killed does
+/// not take away itself. Podman's own choice, `/var/tmp`, is on the root filesystem, which has no room for it.
+const PULLS: &str = "/var/lib/containers/lca/pulls";
 
 /// How long a listing may take: podman waits for its storage's lock while something is pulled.
 const LIST_DEADLINE: Duration = Duration::from_secs(120);
@@ -46,6 +50,8 @@ pub struct HostImages {
     /// Options that lead podman to another storage than its own.
     elsewhere: Vec<String>,
     secrets: PathBuf,
+    /// Where pulls put what they fetch ([`PULLS`]).
+    pulls: PathBuf,
     layers: LayerStore,
     runtime: Runtime,
 }
@@ -57,6 +63,7 @@ impl HostImages {
             podman: PODMAN.into(),
             elsewhere: Vec::new(),
             secrets: SECRETS.into(),
+            pulls: PULLS.into(),
             layers: LayerStore::new(Path::new(STORAGE)),
             runtime: Runtime::of_node(),
         }
@@ -72,6 +79,7 @@ impl HostImages {
                 option("runroot", &directory.join("run")),
             ],
             secrets: directory.join("secrets"),
+            pulls: directory.join("pulls"),
             layers: LayerStore::new(&root),
             runtime: Runtime::none(),
             ..Self::new()
@@ -110,6 +118,15 @@ impl Default for HostImages {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// A directory of its own below `parent`, gone when the result is dropped.
+fn private(parent: &Path) -> std::io::Result<TempDir> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(parent)?;
+    tempfile::tempdir_in(parent)
 }
 
 /// Puts credentials where podman can read them; they are gone when the result is dropped.
@@ -159,8 +176,11 @@ impl Images for HostImages {
     fn pull(&self, image: &str, secret: &PullSecret, stop: &dyn Fn() -> bool) -> PortResult<()> {
         let file = expose(secret, &self.secrets)
             .attempt(|| format!("writing credentials for pulling {image}"))?;
+        let directory = private(&self.pulls)
+            .attempt(|| format!("making a directory for what pulling {image} fetches"))?;
         let command = self
             .podman(PULL_DEADLINE)
+            .env("TMPDIR", directory.path())
             .args(["pull", "--quiet", "--authfile"])
             .arg(file.path())
             .args(["--", image]);
@@ -250,6 +270,7 @@ mod tests {
         HostImages {
             podman,
             secrets: dir.join("secrets"),
+            pulls: dir.join("pulls"),
             ..HostImages::new()
         }
     }
@@ -275,6 +296,23 @@ mod tests {
         assert_eq!(lines[1..], ["{\"auths\":{}}", "600"]);
         assert_eq!(fs::metadata(&images.secrets).unwrap().mode() & 0o777, 0o700);
         assert_eq!(fs::read_dir(&images.secrets).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_pull_fetches_goes_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let seen = dir.path().join("seen");
+        let script = format!(
+            "echo $TMPDIR >{}; echo blob >$TMPDIR/blob; exit 1",
+            seen.display()
+        );
+        let images = images(dir.path(), &script);
+        images
+            .pull("r/a:1", &PullSecret(vec![]), &|| false)
+            .unwrap_err();
+        let used = fs::read_to_string(seen).unwrap();
+        assert!(Path::new(used.trim()).starts_with(&images.pulls), "{used}");
+        assert_eq!(fs::read_dir(&images.pulls).unwrap().count(), 0);
     }
 
     #[test]

@@ -8,7 +8,8 @@ use api::{
 use engine::RunView;
 use planner::{
     ClusterKnowledge, ErrorKind, Facts, ImageCleanup, ImageFacts, NodeKnowledge, PlanName,
-    PostPivot, PrecachePolicy, RunFact, SeedContent, SeedPin, Side, State, TargetRecord,
+    PostPivot, PrecachePolicy, PrecacheRecord, RunFact, SeedContent, SeedPin, Side, State,
+    TargetRecord,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,11 +19,7 @@ use crate::record::{self, Record};
 use crate::{PortError, PortResult, steps};
 
 /// Directories of the upgrade in the booted stateroot and the shared partition: what Idle removes.
-const LEFTOVERS: [&str; 3] = [
-    api::path::WORKSPACE,
-    api::path::SAVED_IBU,
-    api::path::PINNED_IMAGES,
-];
+const LEFTOVERS: [&str; 2] = [api::path::WORKSPACE, api::path::SAVED_IBU];
 
 /// Observes what a decision in `state` looks at. Fails only where the node's own files cannot be read; what else
 /// is not known is a fact too.
@@ -117,7 +114,11 @@ pub fn observe(
             cleanup: ImageCleanup::for_upgrade(ibu),
             policy: PrecachePolicy::default(),
             tally: if in_prep {
-                tolerant(record::read(ports.files, Record::Precache))?
+                tolerant(record::read::<PrecacheRecord>(
+                    ports.files,
+                    Record::Precache,
+                ))?
+                .map(|record| record.tally)
             } else {
                 None
             },
@@ -264,6 +265,7 @@ fn leftovers(ports: &Ports<'_>) -> PortResult<bool> {
         }
     }
     Ok(ports.files.kind(&Record::Handover.path())?.is_some()
+        || !steps::unpinned(ports)?
         || !ports.files.list(&NodePath::shared("seed"))?.is_empty())
 }
 

@@ -24,7 +24,7 @@ pub enum Record {
     SeedContent,
     /// The finished target: [`planner::TargetRecord`].
     Target,
-    /// How far precaching is: [`planner::PrecacheTally`].
+    /// How far precaching is: [`planner::PrecacheRecord`].
     Precache,
     /// Ids of the pivot that led here: [`api::HandoverStamp`].
     Handover,

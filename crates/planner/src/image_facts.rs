@@ -1,5 +1,6 @@
 //! What decisions about the target's images look at.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use crate::cleanup::ImageCleanup;
 pub struct PrecacheTally {
     /// All of them.
     pub total: usize,
-    /// Pulled by this run.
+    /// Pulled by this Prep.
     pub pulled: usize,
     /// Present before.
     pub skipped: usize,
@@ -31,6 +32,15 @@ impl fmt::Display for PrecacheTally {
             *total, *pulled, *skipped, *failed,
         ))
     }
+}
+
+/// What is kept of precaching from one run to the next, so that what an interrupted one has pulled still counts as pulled.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct PrecacheRecord {
+    /// Images that were not present when this Prep first looked.
+    pub missing: BTreeSet<String>,
+    /// How far it is.
+    pub tally: PrecacheTally,
 }
 
 /// How images are precached: what the agent's environment says.

@@ -29,7 +29,7 @@ pub use facts::{
     RunFact, SeedContent, SeedPin, Space, TargetRecord, Told,
 };
 pub use failure::{Disposition, ErrorKind, LONGEST_BACKOFF, backoff, disposition};
-pub use image_facts::{ImageFacts, PrecachePolicy, PrecacheTally};
+pub use image_facts::{ImageFacts, PrecachePolicy, PrecacheRecord, PrecacheTally};
 pub use precache_list::images;
 pub use project::{
     Occasion, end_pre_pivot, failed_upgrade, failure_text, mark_uncontrolled_return, project,

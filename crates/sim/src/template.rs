@@ -44,6 +44,9 @@ fn commit(version: &str) -> Commit {
     }
 }
 
+/// CRI-O's configuration, as every release brings some.
+const CRIO: (&str, &str) = ("crio/crio.conf.d/00-default", "[crio.image]\n");
+
 /// An image that a container of the running release is made of; the seed wants it too.
 pub(crate) const RUNNING: &str = IMAGES[0];
 /// An image that a Pod names; the seed wants it too.
@@ -105,6 +108,7 @@ fn seed(reference: &str) -> Option<SeedImage> {
             ),
             ("systemd/system/kubelet.service", "unit"),
             ("hostname", "seed-node\n"),
+            CRIO,
             ("hosts", "127.0.0.1 localhost seed"),
         ]),
         deleted: vec!["old.conf".to_owned()],
@@ -177,6 +181,7 @@ fn deploy(disk: &mut Tree, id: &DeploymentId, commits: &BTreeMap<String, Commit>
     disk.write(&format!("{directory}.origin"), 0o644, *b"[origin]\n");
     for (path, text) in [
         ("hostname", "site-node\n"),
+        CRIO,
         ("ssh/ssh_host_ed25519_key", "a key of the site"),
         (
             "NetworkManager/system-connections/eno1.nmconnection",

@@ -8,7 +8,7 @@ use engine::{Event, StepContext, StepRef, StopToken, Unit, Work};
 use node::ports::{Files, HeldImages, Images, Layer, NodePath, Ports, PullSecret, StoredImage};
 use node::steps::NodeWork;
 use node::{ErrorKind, PortError, PortResult};
-use planner::{PrecachePolicy, PrecacheTally, Step};
+use planner::{PrecachePolicy, PrecacheRecord, PrecacheTally, Step};
 use sim::{Guard, Node};
 
 /// A storage whose registry answers as it is told to.
@@ -129,7 +129,8 @@ fn precache(fake: &Fake, images: &[&str], best_effort: bool) -> End {
         let bytes = node.read(&NodePath::booted(path), 1 << 20).unwrap();
         String::from_utf8(bytes.unwrap_or_default()).unwrap()
     };
-    let tally = node::record::read(&node, node::record::Record::Precache).unwrap();
+    let record = node::record::read::<PrecacheRecord>(&node, node::record::Record::Precache);
+    let tally = record.unwrap().map(|record| record.tally);
     End {
         result,
         status: read(api::path::PRECACHE_STATUS),

@@ -68,7 +68,7 @@ fn walk() -> Walk {
 
 /// A node that lost power while `/var` was being unpacked.
 fn half_made(moments: &[Moment]) -> (Machine, Guard) {
-    let unpacking = |moment: &&Moment| moment.operation.starts_with("unpack var");
+    let unpacking = |moment: &&Moment| moment.operation.contains("unpack var");
     let moment = moments.iter().filter(unpacking).nth(3).unwrap();
     let (mut machine, mut guard) = (moment.machine.clone(), moment.guard.clone());
     machine.lose_power(Loss::Nothing);

@@ -41,9 +41,12 @@ pub(super) fn clean(
         return Ok(());
     }
     let held = ports.images.held().map_err(again)?;
+    let Some(pods) = pods(ports)? else {
+        return Ok(());
+    };
     let needed = NeededImages {
         static_pods: static_pods(ports)?,
-        pods: pods(ports)?,
+        pods,
         precached: keep.iter().cloned().collect(),
     };
     let stored = ports.images.stored().map_err(again)?;
@@ -94,15 +97,15 @@ fn again(error: PortError) -> PortError {
     }
 }
 
-/// What Pods name. A cluster that does not let us see them leaves it to the container runtimes to say what is used.
-fn pods(ports: &Ports<'_>) -> PortResult<BTreeSet<String>> {
+/// What Pods name. A cluster that does not let us see them keeps all its images: nobody knows which ones it needs.
+fn pods(ports: &Ports<'_>) -> PortResult<Option<BTreeSet<String>>> {
     match ports.cluster.pod_images() {
         Err(error) if error.kind() == ErrorKind::Permanent => {
             let error = engine::error_chain(&error);
-            tracing::warn!(error, "which images Pods need is not known");
-            Ok(BTreeSet::new())
+            tracing::warn!(error, "images are not cleaned up");
+            Ok(None)
         }
-        other => other,
+        other => other.map(Some),
     }
 }
 

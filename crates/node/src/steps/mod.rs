@@ -13,6 +13,7 @@ mod seed;
 mod stateroot;
 
 pub use first_boot::document;
+pub(crate) use pins::unpinned;
 pub use stateroot::VAR_UNPACKED;
 pub(crate) use stateroot::is_ours;
 

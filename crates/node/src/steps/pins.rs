@@ -27,8 +27,11 @@ pub(super) fn pin(
     reload(ports)
 }
 
-/// Removes the drop-in of the running system; the target's goes with the target.
+/// Removes the drop-in of the running system; the target's goes with the target. What an ended pull left goes too.
 pub(super) fn unpin(ports: &Ports<'_>) -> PortResult<()> {
+    ports
+        .files
+        .remove(&NodePath::shared(super::precache::PULLS))?;
     let path = NodePath::booted(path::PINNED_IMAGES);
     if ports.files.kind(&path)?.is_none() {
         return Ok(());
@@ -37,10 +40,11 @@ pub(super) fn unpin(ports: &Ports<'_>) -> PortResult<()> {
     reload(ports)
 }
 
-/// Whether the drop-in is gone.
-pub(super) fn unpinned(ports: &Ports<'_>) -> PortResult<bool> {
-    let path = NodePath::booted(path::PINNED_IMAGES);
-    Ok(ports.files.kind(&path)?.is_none())
+/// Whether the drop-in is gone, and what pulls left.
+pub(crate) fn unpinned(ports: &Ports<'_>) -> PortResult<bool> {
+    let drop_in = NodePath::booted(path::PINNED_IMAGES);
+    let pulls = NodePath::shared(super::precache::PULLS);
+    Ok(ports.files.kind(&drop_in)?.is_none() && ports.files.kind(&pulls)?.is_none())
 }
 
 fn write(ports: &Ports<'_>, etc: &dyn Fn(&str) -> NodePath, images: &[String]) -> PortResult<()> {

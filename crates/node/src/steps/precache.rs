@@ -8,7 +8,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use engine::{Progress, StepContext, Unit};
-use planner::{ErrorKind, PrecachePolicy, PrecacheTally};
+use planner::{ErrorKind, PrecachePolicy, PrecacheRecord, PrecacheTally};
 use serde::Serialize;
 
 use self::queue::Queue;
@@ -28,6 +28,10 @@ const PAUSE_SLICE: u64 = 200;
 /// How often the storage is asked which layers have come, while pulls are under way.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// Where pulls put what they fetch before it is in the storage, below the partition that the storage is on: it is large, and
+/// what a pull that was ended left there is known.
+pub(super) const PULLS: &str = "pulls";
+
 /// `precache_status.json`, as the Go original writes it (contract 3.8).
 #[derive(Serialize)]
 struct Status<'a> {
@@ -40,8 +44,10 @@ struct Status<'a> {
 /// What became of the images so far.
 struct Verdicts {
     total: usize,
-    skipped: usize,
-    pulled: usize,
+    /// Not present when this Prep first looked: what is present of these was pulled.
+    missing: BTreeSet<String>,
+    /// Of these, still to come or not to be had.
+    lacking: usize,
     failed: Vec<(String, PortError)>,
 }
 
@@ -69,7 +75,7 @@ impl Amount {
         let object = object.to_owned();
         if !self.known || self.layers.is_empty() {
             return Progress {
-                done: (verdicts.skipped + verdicts.pulled + verdicts.failed.len()) as u64,
+                done: (verdicts.total - verdicts.lacking + verdicts.failed.len()) as u64,
                 total: Some(verdicts.total as u64),
                 unit: Unit::Items,
                 object,
@@ -107,13 +113,21 @@ pub(super) fn pull(
         .collect();
     let mut verdicts = Verdicts {
         total: images.len(),
-        skipped: images.len() - missing.len(),
-        pulled: 0,
+        missing: missing
+            .iter()
+            .cloned()
+            .chain(before(ports, &images)?)
+            .collect(),
+        lacking: missing.len(),
         failed: Vec::new(),
     };
     verdicts.report(ports)?;
     if !missing.is_empty() {
-        pull_missing(ports, &missing, policy.pulls, &mut verdicts, context)?;
+        // What pulls that were killed with an earlier process left there.
+        ports.files.remove(&NodePath::shared(PULLS))?;
+        let pulled = pull_missing(ports, &missing, policy.pulls, &mut verdicts, context);
+        ports.files.remove(&NodePath::shared(PULLS))?;
+        pulled?;
     }
     if context.stopped() {
         return Err(PortError::stopped("precaching was stopped"));
@@ -125,10 +139,22 @@ pub(super) fn pull(
         verdicts
             .failed
             .retain(|(image, _)| !present.contains(image));
-        verdicts.pulled += before - verdicts.failed.len();
+        verdicts.lacking -= before - verdicts.failed.len();
         verdicts.report(ports)?;
     }
     verdicts.judge(policy.best_effort)
+}
+
+/// What an earlier run of this Prep found missing. A damaged record costs the difference between pulled and present.
+fn before(ports: &Ports<'_>, images: &BTreeSet<&String>) -> PortResult<Vec<String>> {
+    match record::read::<PrecacheRecord>(ports.files, Record::Precache) {
+        Ok(record) => {
+            let missing = record.unwrap_or_default().missing.into_iter();
+            Ok(missing.filter(|image| images.contains(image)).collect())
+        }
+        Err(error) if error.kind() == ErrorKind::Contradiction => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 fn pull_missing(
@@ -242,7 +268,7 @@ fn pause(image: &str, attempt: u32) -> u64 {
 impl Verdicts {
     fn note(&mut self, image: String, pulled: PortResult<()>) {
         match pulled {
-            Ok(()) => self.pulled += 1,
+            Ok(()) => self.lacking -= 1,
             Err(error) => {
                 if error.kind() != ErrorKind::Interrupted {
                     tracing::warn!(image, error = engine::error_chain(&error), "not pulled");
@@ -257,7 +283,7 @@ impl Verdicts {
         let failed: Vec<String> = self.failed.iter().map(|(image, _)| image.clone()).collect();
         let status = Status {
             total: self.total,
-            pulled: self.skipped + self.pulled,
+            pulled: self.total - self.lacking,
             failed: failed.len(),
             failed_pulls: (!failed.is_empty()).then_some(&failed),
         };
@@ -268,11 +294,15 @@ impl Verdicts {
         ports.files.replace(&path, &bytes, 0o600)?;
         let tally = PrecacheTally {
             total: self.total,
-            pulled: self.pulled,
-            skipped: self.skipped,
+            pulled: self.missing.len() - self.lacking,
+            skipped: self.total - self.missing.len(),
             failed: failed.len(),
         };
-        record::write(ports.files, Record::Precache, &tally)
+        let record = PrecacheRecord {
+            missing: self.missing.clone(),
+            tally,
+        };
+        record::write(ports.files, Record::Precache, &record)
     }
 
     fn judge(mut self, best_effort: bool) -> PortResult<()> {
