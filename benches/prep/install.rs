@@ -57,7 +57,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     };
     let content = seeds.fetch(&request, &secret, &Unwatched)?;
     lap("fetched");
-    if !ostree.has_commit(&content.commit)? {
+    if !ostree.is_imported(&content.commit)? {
         seeds.import_commit(&pin, &content.commit, &Unwatched)?;
     }
     lap("imported");

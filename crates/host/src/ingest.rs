@@ -26,7 +26,7 @@ use crate::failure::Attempt;
 use crate::import::{self, Commits};
 use crate::incoming::Incoming;
 use crate::objects::ObjectStore;
-use crate::seeds::{extract_kind, read_error};
+use crate::seed_failure::{extract_kind, read_error};
 use crate::transfer::{Stop, Transfer};
 
 /// Buffers of a pipe, and their size: 2 MiB between two threads. Eight threads' worth of them stay below 20 MiB.

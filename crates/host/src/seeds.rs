@@ -4,19 +4,17 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use api::machine_config::MachineConfig;
-use api::{DeploymentId, ImageRef, StaterootName, document, rpm_ostree, seed_format};
-use node::ports::{FetchRequest, PullSecret, SeedContent, SeedPin, Seeds, Watch};
+use api::configuration::PublicKey;
+use api::{DeploymentId, ImageRef, StaterootName, seed_format};
+use node::ports::{FetchRequest, PullSecret, SeedContent, SeedPin, SeedSignature, Seeds, Watch};
 use node::{ErrorKind, PortError, PortResult};
 use seed::archive::{ArchiveReader, MemberPath, Names};
-use seed::auth::AuthFile;
-use seed::extract::{ExtractError, extract};
-use seed::layout::{Layout as Spool, LayoutError};
+use seed::extract::extract;
+use seed::layout::Layout as Spool;
 use seed::pin::Blob;
 use seed::pipe::PipeWriter;
-use seed::reader::{Documents, Part, ReadError, SeedReader};
-use seed::registry::{Registry, RegistryError, Resolved, Sources};
-use seed::trust::Trust;
+use seed::reader::{Part, SeedReader};
+use seed::registry::{RegistryError, Resolved, Sources};
 
 use crate::directory::Anchor;
 use crate::failure::{Attempt, io_kind};
@@ -25,14 +23,15 @@ use crate::incoming::Incoming;
 use crate::ingest::{ingest, inlet, stage_objects};
 use crate::layout::Layout;
 use crate::objects::ObjectStore;
+use crate::priority::step_back;
+use crate::seed_access::{Places, blocking, pinned};
+use crate::seed_content::{content, delete};
+use crate::seed_failure::{extract_kind, layout_kind, read_error};
+use crate::seed_signature;
 use crate::sysroot::{is_complete, repository};
 use crate::sysroot_writer::{Relay, writing_watched};
 use crate::transfer::{Stop, Transfer};
 use crate::tree::{self, RemoveError};
-
-/// Where administrators put the certificates of single registries (containers-certs.d(5)), best first.
-pub(crate) const REGISTRY_CERTIFICATES: [&str; 2] =
-    ["/etc/containers/certs.d", "/etc/docker/certs.d"];
 
 /// Seeds of a node.
 #[derive(Clone, Debug)]
@@ -121,7 +120,7 @@ impl HostSeeds {
         let attempted = format!("fetching image {image}");
         let total = pin.layers.iter().map(|(_, size)| size).sum();
         let transfer = Transfer::new(relay, pin.image.as_str(), Some(total));
-        let places = Places::of(&image, secret)?;
+        let places = Places::of(&self.layout, &image, secret)?;
         let layout = spool.then(|| self.spool()).transpose()?;
         let repo = repository(&self.layout)?;
         let store = ObjectStore::open(&self.layout, &repo)?;
@@ -226,73 +225,6 @@ async fn fetch_layers(
     }
 }
 
-/// Runs a future of the registry's client on this thread.
-fn blocking<T>(
-    future: impl Future<Output = Result<T, RegistryError>>,
-    attempted: &str,
-) -> PortResult<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .attempt(|| attempted.to_owned())?;
-    let result = runtime.block_on(future);
-    result.map_err(|error| PortError::new(registry_kind(&error), attempted, error))
-}
-
-/// The places that have an image, with the credentials for each.
-struct Places {
-    mirrors: Vec<Registry>,
-    own: Registry,
-}
-
-impl Places {
-    fn of(image: &ImageRef, secret: &PullSecret) -> PortResult<Self> {
-        Ok(Self {
-            mirrors: vec![],
-            own: registry(image, secret)?,
-        })
-    }
-
-    fn sources(&self) -> Sources<'_> {
-        Sources {
-            mirrors: &self.mirrors,
-            own: &self.own,
-        }
-    }
-}
-
-fn registry(image: &ImageRef, secret: &PullSecret) -> PortResult<Registry> {
-    let attempted = || format!("preparing access to the registry of {image}");
-    let permanent = |error: Box<dyn std::error::Error + Send + Sync>| {
-        PortError::new(ErrorKind::Permanent, attempted(), error)
-    };
-    let auth = AuthFile::parse(&secret.0).map_err(|error| permanent(error.into()))?;
-    let mut trust = Trust::system();
-    for directory in REGISTRY_CERTIFICATES {
-        let path = Path::new(directory).join(image.registry());
-        trust.add(&path).map_err(|error| permanent(error.into()))?;
-    }
-    Registry::new(image, &auth, &trust).map_err(|error| permanent(error.into()))
-}
-
-/// The image by digest: a tag that moved changes nothing.
-fn pinned(pin: &SeedPin) -> PortResult<ImageRef> {
-    let image = pin.image.as_str();
-    let name = image.split_once('@').map_or(image, |(name, _)| name);
-    let name = match name.rsplit_once(':') {
-        // What follows the colon of a port contains the repository.
-        Some((name, tag)) if !tag.contains('/') => name,
-        _ => name,
-    };
-    format!("{name}@{}", pin.digest).parse().map_err(|error| {
-        PortError::new(
-            ErrorKind::Permanent,
-            format!("naming image {image} by its digest"),
-            error,
-        )
-    })
-}
-
 /// A pin as the crate `seed` has it; only what reading from the spool needs.
 fn format_pin(pin: &SeedPin) -> seed::pin::SeedPin {
     let blob = |(digest, size): &(api::Digest, u64)| Blob {
@@ -309,42 +241,6 @@ fn format_pin(pin: &SeedPin) -> seed::pin::SeedPin {
     }
 }
 
-fn layout_kind(error: &LayoutError) -> ErrorKind {
-    match error {
-        LayoutError::Io { source, .. } => io_kind(source),
-        LayoutError::Stopped { .. } => ErrorKind::Interrupted,
-    }
-}
-
-fn registry_kind(error: &RegistryError) -> ErrorKind {
-    match error {
-        RegistryError::Stopped { .. } => ErrorKind::Interrupted,
-        RegistryError::Layout(error) => layout_kind(error),
-        RegistryError::Store { source, .. } => io_kind(source),
-        error if error.is_transient() => ErrorKind::Transient,
-        _ => ErrorKind::Permanent,
-    }
-}
-
-pub(crate) fn extract_kind(error: &ExtractError) -> ErrorKind {
-    match error {
-        ExtractError::Stopped { .. } => ErrorKind::Interrupted,
-        ExtractError::Place { source, .. } | ExtractError::Destination { source, .. } => {
-            io_kind(source)
-        }
-        _ => ErrorKind::Permanent,
-    }
-}
-
-pub(crate) fn read_error(attempted: String, error: ReadError) -> PortError {
-    let kind = match &error {
-        ReadError::Stopped => ErrorKind::Interrupted,
-        ReadError::Layout(error) => layout_kind(error),
-        _ => ErrorKind::Permanent,
-    };
-    PortError::new(kind, attempted, error)
-}
-
 /// Counts the bytes of an archive.
 struct Counted<'a> {
     bytes: &'a mut dyn Read,
@@ -359,82 +255,6 @@ impl Read for Counted<'_> {
     }
 }
 
-/// The documents of a seed.
-fn content(pin: &SeedPin, documents: &Documents) -> PortResult<SeedContent> {
-    let get = |name: &str| {
-        let document = documents.get(name);
-        document.map_err(|error| read_error("reading the documents of the seed".to_owned(), error))
-    };
-    fn bad<E: std::error::Error + Send + Sync + 'static>(name: &str) -> impl Fn(E) -> PortError {
-        move |error| {
-            PortError::new(
-                ErrorKind::Permanent,
-                format!("reading {name} of the seed"),
-                error,
-            )
-        }
-    }
-    let info =
-        document::parse(get(seed_format::SEED_INFO)?).map_err(bad(seed_format::SEED_INFO))?;
-    let status: rpm_ostree::Status =
-        document::parse(get(seed_format::RPM_OSTREE)?).map_err(bad(seed_format::RPM_OSTREE))?;
-    let booted = status.booted().map_err(bad(seed_format::RPM_OSTREE))?;
-    let config: MachineConfig = document::parse(get(seed_format::MACHINE_CONFIG)?)
-        .map_err(bad(seed_format::MACHINE_CONFIG))?;
-    let name = seed_format::origin_file(&booted);
-    let origin = String::from_utf8(get(&name)?.to_vec()).map_err(bad(&name))?;
-    let list = str::from_utf8(get(seed_format::CONTAINERS_LIST)?)
-        .map_err(bad(seed_format::CONTAINERS_LIST))?;
-    let images = api::containers_list::parse(list).map_err(bad(seed_format::CONTAINERS_LIST))?;
-    Ok(SeedContent {
-        digest: pin.digest.clone(),
-        info,
-        commit: booted.checksum,
-        kernel_arguments: config.kernel_arguments(),
-        files: config.file_paths().map(str::to_owned).collect(),
-        origin,
-        images: images.iter().map(ToString::to_string).collect(),
-    })
-}
-
-/// Removes what the seed says was deleted from `/etc`. What is gone already is fine, and directories go whole.
-fn delete(etc: &Path, deletions: &str) -> PortResult<()> {
-    let attempt = |line: &str| {
-        format!(
-            "removing {line} as the seed's {} says",
-            seed_format::ETC_DELETIONS
-        )
-    };
-    let anchor = Anchor::open(etc).attempt(|| attempt("files"))?;
-    let Some(anchor) = anchor else { return Ok(()) };
-    for line in deletions
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-    {
-        let rel = line
-            .strip_prefix("/etc/")
-            .unwrap_or_default()
-            .trim_end_matches('/');
-        if rel.split('/').any(|name| matches!(name, "" | "." | "..")) {
-            let line: String = line.escape_debug().take(200).collect();
-            let text = format!(
-                "{} of the seed names {line}, which is not below /etc",
-                seed_format::ETC_DELETIONS
-            );
-            return Err(PortError::plain(ErrorKind::Permanent, text));
-        }
-        let Some(place) = anchor.place(rel).attempt(|| attempt(line))? else {
-            continue;
-        };
-        tree::remove(&place, &mut |_| true).map_err(|error| match error {
-            RemoveError::Io(error) => PortError::new(io_kind(&error), attempt(line), error),
-            RemoveError::Stopped => PortError::stopped(attempt(line)),
-        })?;
-    }
-    Ok(())
-}
-
 fn sync(directory: &Path) -> PortResult<()> {
     let attempt = || format!("syncing the filesystem of {}", directory.display());
     Anchor::open(directory)
@@ -444,7 +264,7 @@ fn sync(directory: &Path) -> PortResult<()> {
 
 impl Seeds for HostSeeds {
     fn resolve(&self, image: &ImageRef, secret: &PullSecret) -> PortResult<SeedPin> {
-        let places = Places::of(image, secret)?;
+        let places = Places::of(&self.layout, image, secret)?;
         let pin = blocking(
             places.sources().resolve(&mut ()),
             &format!("resolving image {image}"),
@@ -457,6 +277,7 @@ impl Seeds for HostSeeds {
             cluster_info: label(api::label::SEED_CLUSTER_INFO),
             node_facts: label(api::label::SEED_NODE_FACTS),
             architecture: None,
+            signature: None,
             layers: pin
                 .layers
                 .into_iter()
@@ -466,6 +287,15 @@ impl Seeds for HostSeeds {
         })
     }
 
+    fn verify(
+        &self,
+        pin: &SeedPin,
+        keys: &[PublicKey],
+        secret: &PullSecret,
+    ) -> PortResult<SeedSignature> {
+        seed_signature::verify(&self.layout, pin, keys, secret)
+    }
+
     fn fetch(
         &self,
         request: &FetchRequest,
@@ -473,12 +303,14 @@ impl Seeds for HostSeeds {
         watch: &dyn Watch,
     ) -> PortResult<SeedContent> {
         writing_watched(&self.layout, watch, |relay| {
+            step_back();
             self.fetch_watched(request, secret, relay)
         })
     }
 
     fn import_commit(&self, pin: &SeedPin, commit: &str, watch: &dyn Watch) -> PortResult<()> {
         writing_watched(&self.layout, watch, |relay| {
+            step_back();
             let repo = repository(&self.layout)?;
             if is_complete(&repo, commit)? {
                 import::protect(&repo, commit)?;
@@ -501,6 +333,7 @@ impl Seeds for HostSeeds {
         watch: &dyn Watch,
     ) -> PortResult<()> {
         writing_watched(&self.layout, watch, |relay| {
+            step_back();
             if Incoming::of(&self.layout, stateroot).take_var(pin)? {
                 return Ok(());
             }
@@ -518,6 +351,7 @@ impl Seeds for HostSeeds {
         watch: &dyn Watch,
     ) -> PortResult<()> {
         writing_watched(&self.layout, watch, |relay| {
+            step_back();
             let root = self.layout.deployment(deployment);
             let etc = root.join("etc");
             let incoming = Incoming::of(&self.layout, &deployment.stateroot);

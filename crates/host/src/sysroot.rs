@@ -16,6 +16,7 @@ use crate::directory::Anchor;
 use crate::failure::Attempt;
 use crate::layout::Layout;
 use crate::objects::discard_staged;
+use crate::reachable::all_present;
 use crate::sysroot_writer::{writing, writing_watched};
 use crate::tree::{self, RemoveError};
 
@@ -84,9 +85,16 @@ pub(crate) fn is_complete(repo: &ostree::Repo, checksum: &str) -> PortResult<boo
     if !repo.has_object(commit, checksum, NONE).attempt(attempt)? {
         return Ok(false);
     }
-    let (_, state) = repo.load_commit(checksum).attempt(attempt)?;
+    let (content, state) = repo.load_commit(checksum).attempt(attempt)?;
     if state.contains(RepoCommitState::PARTIAL) {
         return Ok(false);
+    }
+    if repo.mode() == ostree::RepoMode::Bare {
+        // The last members of a commit: checksums of its root directory and of that directory's metadata.
+        let (tree, meta) = (content.child_value(6), content.child_value(7));
+        let objects = gio::prelude::FileExt::path(&repo.path()).unwrap_or_default();
+        let objects = objects.join("objects");
+        return all_present(&objects, tree.data(), meta.data()).attempt(attempt);
     }
     // Fails where a directory object is missing, which is an answer and no failure.
     let Ok(objects) = repo.traverse_commit(checksum, 0, NONE) else {
@@ -260,7 +268,11 @@ impl Ostree for HostOstree {
         let protected = repo
             .resolve_rev(&import_ref(checksum), true)
             .attempt(|| format!("looking for the ref of commit {checksum}"))?;
-        Ok(protected.is_some_and(|found| found == checksum) && is_complete(&repo, checksum)?)
+        // Whether all of it is there is looked at when it is deployed: that takes a second.
+        Ok(protected.is_some_and(|found| found == checksum)
+            && repo
+                .has_object(ostree::ObjectType::Commit, checksum, NONE)
+                .attempt(|| format!("looking for commit {checksum}"))?)
     }
 
     fn ensure_stateroot(&self, stateroot: &StaterootName) -> PortResult<()> {
@@ -293,7 +305,12 @@ impl Ostree for HostOstree {
             origin
                 .load_from_data(&spec.origin, glib::KeyFileFlags::NONE)
                 .attempt(|| format!("reading the origin of deployment {commit}"))?;
-            if !is_complete(&sysroot.0.repo(), commit)? {
+            let repo = sysroot.0.repo();
+            if !is_complete(&repo, commit)? {
+                // Without its ref it does not count as imported.
+                let attempt = || format!("giving up the import of commit {commit}");
+                repo.set_ref_immediate(None, &import_ref(commit), None, NONE)
+                    .attempt(attempt)?;
                 let text = format!("objects of commit {commit} are missing; it is imported again");
                 return Err(PortError::plain(ErrorKind::Transient, text));
             }

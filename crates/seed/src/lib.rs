@@ -3,6 +3,7 @@
 //! | Module | Knows |
 //! |---|---|
 //! | [`registry`], [`auth`], [`trust`] | an image in a registry |
+//! | [`mirrors`] | where else it can be had |
 //! | [`pin`] | what an image is once its digests are known |
 //! | [`layout`], [`spool`] | an image on disk |
 //! | [`reader`], [`writer`] | the files of a seed |
@@ -16,6 +17,7 @@ pub mod archive;
 pub mod auth;
 pub mod extract;
 pub mod layout;
+pub mod mirrors;
 pub mod pin;
 pub mod pipe;
 pub mod reader;

@@ -5,7 +5,8 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 /// What goes through.
 enum Message {
-    Bytes(Vec<u8>),
+    /// A buffer, of which so much is filled.
+    Bytes(Vec<u8>, usize),
     /// One stream is over, in good order; another may follow.
     End,
 }
@@ -22,12 +23,14 @@ pub fn pipe(buffers: usize, size: usize) -> (PipeWriter, PipeReader) {
         filled,
         spent,
         current: Vec::new(),
+        len: 0,
         size: size.max(1),
     };
     let reader = PipeReader {
         arriving,
         give_back,
         current: Vec::new(),
+        len: 0,
         at: 0,
         between: true,
     };
@@ -38,7 +41,10 @@ pub fn pipe(buffers: usize, size: usize) -> (PipeWriter, PipeReader) {
 pub struct PipeWriter {
     filled: SyncSender<Message>,
     spent: Receiver<Vec<u8>>,
+    /// Empty, or of the full size whatever is filled: clearing a buffer each time would cost as
+    /// much as copying it.
     current: Vec<u8>,
+    len: usize,
     size: usize,
 }
 
@@ -60,34 +66,31 @@ impl PipeWriter {
     /// Those of `input`, and when the reader is gone.
     pub fn pour(&mut self, input: &mut dyn Read) -> io::Result<()> {
         loop {
-            let mut at = self.current.len();
-            if self.current.capacity() == 0 {
-                self.current = self.fresh();
+            match input.read(self.room()) {
+                Ok(0) => return Ok(()),
+                Ok(got) => self.filled(got)?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
-            self.current.resize(self.size, 0);
-            while at < self.size {
-                match input.read(self.current.get_mut(at..).unwrap_or_default()) {
-                    Ok(0) => {
-                        self.current.truncate(at);
-                        return Ok(());
-                    }
-                    Ok(got) => at += got,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => {
-                        self.current.truncate(at);
-                        return Err(error);
-                    }
-                }
-            }
-            self.flush()?;
         }
     }
 
-    fn fresh(&mut self) -> Vec<u8> {
-        let mut buffer = self.spent.try_recv().unwrap_or_default();
-        buffer.clear();
-        buffer.reserve_exact(self.size);
-        buffer
+    /// What is left of the current buffer; never empty.
+    fn room(&mut self) -> &mut [u8] {
+        if self.current.is_empty() {
+            self.current = self.spent.try_recv().unwrap_or_default();
+            self.current.resize(self.size, 0);
+            self.len = 0;
+        }
+        self.current.get_mut(self.len..).unwrap_or_default()
+    }
+
+    fn filled(&mut self, len: usize) -> io::Result<()> {
+        self.len += len;
+        if self.len >= self.size {
+            self.flush()?;
+        }
+        Ok(())
     }
 
     fn send(&self, message: Message) -> io::Result<()> {
@@ -98,25 +101,23 @@ impl PipeWriter {
 
 impl Write for PipeWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.current.capacity() == 0 {
-            self.current = self.fresh();
+        let room = self.room();
+        let len = room.len().min(bytes.len());
+        if let (Some(to), Some(from)) = (room.get_mut(..len), bytes.get(..len)) {
+            to.copy_from_slice(from);
         }
-        let room = self.size.saturating_sub(self.current.len());
-        let taken = bytes.get(..room).unwrap_or(bytes);
-        self.current.extend_from_slice(taken);
-        let taken = taken.len();
-        if self.current.len() >= self.size {
-            self.flush()?;
-        }
-        Ok(taken)
+        self.filled(len)?;
+        Ok(len)
     }
 
     /// Hands over what was written so far; waits while the pipe is full.
     fn flush(&mut self) -> io::Result<()> {
-        match std::mem::take(&mut self.current) {
-            empty if empty.is_empty() => Ok(()),
-            bytes => self.send(Message::Bytes(bytes)),
+        if self.current.is_empty() || self.len == 0 {
+            return Ok(());
         }
+        let bytes = std::mem::take(&mut self.current);
+        let len = std::mem::take(&mut self.len);
+        self.send(Message::Bytes(bytes, len))
     }
 }
 
@@ -125,6 +126,7 @@ pub struct PipeReader {
     arriving: Receiver<Message>,
     give_back: Sender<Vec<u8>>,
     current: Vec<u8>,
+    len: usize,
     at: usize,
     /// No byte of a stream was read yet, or it was read to its end.
     between: bool,
@@ -156,32 +158,32 @@ impl PipeReader {
         };
         self.between = false;
         match message {
-            Message::Bytes(bytes) => self.take(bytes),
+            Message::Bytes(bytes, len) => self.take(bytes, len),
             Message::End => self.between = true,
         }
         Ok(true)
     }
 
-    fn take(&mut self, bytes: Vec<u8>) {
+    fn take(&mut self, bytes: Vec<u8>, len: usize) {
         // The writer may be gone already.
         drop(
             self.give_back
                 .send(std::mem::replace(&mut self.current, bytes)),
         );
-        self.at = 0;
+        (self.len, self.at) = (len, 0);
     }
 }
 
 impl BufRead for PipeReader {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while self.at >= self.current.len() && !self.between {
+        while self.at >= self.len && !self.between {
             match self.arriving.recv() {
-                Ok(Message::Bytes(bytes)) => self.take(bytes),
+                Ok(Message::Bytes(bytes, len)) => self.take(bytes, len),
                 Ok(Message::End) => self.between = true,
                 Err(_) => return Err(cut()),
             }
         }
-        Ok(self.current.get(self.at..).unwrap_or_default())
+        Ok(self.current.get(self.at..self.len).unwrap_or_default())
     }
 
     fn consume(&mut self, amount: usize) {

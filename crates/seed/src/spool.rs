@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use crate::layout::{Layout, failed};
 use crate::pin::{Blob, SeedPin};
 use crate::pipe::PipeWriter;
-use crate::registry::{BlobSink as _, Registry, RegistryError, Resolved, Sources, passed_over};
+use crate::registry::{Registry, RegistryError, Resolved, Sources, passed_over};
 use crate::watch::Watch;
 use growing::{Growing, Tap};
 
@@ -104,22 +104,16 @@ async fn fetch<'a>(
             }
         }
     }
-    let resumed = growing.len() > 0;
     let mut fetched = fetch_from(sources.own, blob, &mut growing, watch).await;
     if matches!(fetched, Err(RegistryError::WrongDigest { .. })) {
+        // It came in pieces, maybe from several places and days: once more, all of it.
         growing.restart()?;
-        if resumed {
-            // What was there before may have been the wrong part: once more, all of it.
-            fetched = fetch_from(sources.own, blob, &mut growing, watch).await;
-        }
+        fetched = fetch_from(sources.own, blob, &mut growing, watch).await;
     }
-    match fetched {
-        Err(error @ RegistryError::WrongDigest { .. }) => {
-            growing.restart()?;
-            Err(error)
-        }
-        result => result.map(|()| growing),
+    if matches!(fetched, Err(RegistryError::WrongDigest { .. })) {
+        growing.restart()?;
     }
+    fetched.map(|()| growing)
 }
 
 async fn fetch_from(

@@ -9,7 +9,9 @@ use crate::support::{NONE, Node};
 use api::{DeploymentId, Digest, StaterootName};
 use host::HostSeeds;
 use node::ErrorKind;
-use node::ports::{DeploymentSpec, Ostree, SeedPin, Seeds, Unwatched, Watch};
+use node::ports::{
+    DeploymentSpec, FetchRequest, Ostree, PullSecret, SeedPin, Seeds, Unwatched, Watch,
+};
 use ostree::gio;
 use ostree::prelude::*;
 use rustix::fs::XattrFlags;
@@ -288,4 +290,138 @@ fn work_stops_when_told() {
     assert_eq!(error.kind(), ErrorKind::Interrupted, "{error:?}");
     let error = seeds.unpack_etc(&pin, &id, &Stop).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Interrupted, "{error:?}");
+}
+
+/// Adds the documents that a fetch reads, and what makes the spooled layer an image: no registry is asked for it then.
+fn spool_whole(node: &Node, seed: &Seed) -> SeedPin {
+    let commit = &seed.commit;
+    let write = |name: &str, text: String| fs::write(seed.files.join(name), text).unwrap();
+    let info = r#"{"seed_cluster_ocp_version":"4.17.4","has_proxy":false,"has_fips":false,"additionalTrustBundle":null}"#;
+    write("manifest.json", info.to_owned());
+    write("mco-currentconfig.json", r#"{"spec":{}}"#.to_owned());
+    write("containers.list", String::new());
+    write(
+        &format!("ostree-{commit}.0.origin"),
+        "[origin]\nrefspec=seed\n".to_owned(),
+    );
+    let status = format!(
+        r#"{{"deployments":[{{"id":"rhcos-{commit}.0","booted":true,"checksum":"{commit}","osname":"rhcos","serial":0}}]}}"#
+    );
+    write("rpm-ostree.json", status);
+    let pin = spool(node, seed);
+    let (layer, size) = &pin.layers[0];
+    let blobs = node.layout.shared().join("seed/blobs/sha256");
+    let store = |bytes: &[u8]| {
+        let digest = Digest::from_sha256(&sha2::Sha256::digest(bytes).into());
+        fs::write(blobs.join(digest.hex()), bytes).unwrap();
+        digest
+    };
+    let config = br#"{"architecture":"amd64","os":"linux","config":{"Labels":{}}}"#;
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",
+        "config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{}","size":{}}},
+        "layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"{layer}","size":{size}}}]}}"#,
+        store(config),
+        config.len()
+    );
+    SeedPin {
+        digest: store(manifest.as_bytes()),
+        ..pin
+    }
+}
+
+fn fetch(node: &Node, pin: &SeedPin) -> node::PortResult<node::ports::SeedContent> {
+    let request = FetchRequest {
+        pin: pin.clone(),
+        stateroot: "rhcos_4.17.4".parse().unwrap(),
+        spool: true,
+    };
+    let secret = PullSecret(br#"{"auths":{}}"#.to_vec());
+    node.ostree.ensure_stateroot(&request.stateroot).unwrap();
+    seeds(node).fetch(&request, &secret, &Unwatched)
+}
+
+#[test]
+fn a_seed_is_installed_while_it_arrives() {
+    let node = Node::new();
+    let seed = seed(node.dir.path(), |_| {});
+    let pin = spool_whole(&node, &seed);
+    let stateroot: StaterootName = "rhcos_4.17.4".parse().unwrap();
+    let claim = node.layout.stateroot(&stateroot).join("var/lib/lca/claim");
+    node.ostree.ensure_stateroot(&stateroot).unwrap();
+    fs::create_dir_all(claim.parent().unwrap()).unwrap();
+    fs::write(&claim, "ours").unwrap();
+    for _ in 0..2 {
+        assert_eq!(fetch(&node, &pin).unwrap().commit, seed.commit);
+        assert!(node.ostree.is_imported(&seed.commit).unwrap());
+    }
+    let etcd = node.layout.stateroot(&stateroot).join("var/lib/etcd/db");
+    assert!(!etcd.exists(), "nothing is in place before it is asked for");
+    // From here on nothing is read from the spool.
+    seeds(&node).discard().unwrap();
+    let id = deploy(&node, &seed.commit);
+    seeds(&node)
+        .unpack_var(&pin, &stateroot, &Unwatched)
+        .unwrap();
+    assert_eq!(fs::read_to_string(&etcd).unwrap(), "etcd");
+    assert_eq!(
+        fs::metadata(etcd.parent().unwrap()).unwrap().mode() & 0o7777,
+        0o700
+    );
+    assert_eq!(fs::read_to_string(&claim).unwrap(), "ours");
+    seeds(&node).unpack_etc(&pin, &id, &Unwatched).unwrap();
+    let etc = node.layout.deployment(&id).join("etc");
+    assert_eq!(fs::read_to_string(etc.join("kept")).unwrap(), "changed");
+    assert!(!etc.join("gone").exists() && !etc.join("dir/gone too").exists());
+    assert!(!node.layout.stateroot(&stateroot).join("incoming").exists());
+    // What was taken is not taken again, and there is nothing else.
+    seeds(&node)
+        .unpack_var(&pin, &stateroot, &Unwatched)
+        .unwrap_err();
+}
+
+#[test]
+fn a_prune_in_the_middle_costs_time_only() {
+    let node = Node::new();
+    let seed = seed(node.dir.path(), |_| {});
+    let pin = spool_whole(&node, &seed);
+    fetch(&node, &pin).unwrap();
+    let repo = node.layout.sysroot().join("ostree/repo");
+    let whole = |path: &Path| fs::symlink_metadata(path).unwrap().len() > 1 << 20;
+    fs::remove_file(object(&repo, "file", whole)).unwrap();
+    let spec = DeploymentSpec {
+        stateroot: "rhcos_4.17.4".parse().unwrap(),
+        commit: seed.commit.clone(),
+        kernel_arguments: vec![],
+        origin: "[origin]\nrefspec=seed\n".to_owned(),
+    };
+    let error = node.ostree.deploy(&spec).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Transient, "{error}");
+    assert!(!node.ostree.is_imported(&seed.commit).unwrap());
+    seeds(&node)
+        .import_commit(&pin, &seed.commit, &Unwatched)
+        .unwrap();
+    assert!(node.ostree.is_imported(&seed.commit).unwrap());
+    node.ostree.deploy(&spec).unwrap();
+}
+
+#[test]
+fn a_seed_that_arrives_damaged_is_not_used() {
+    let node = Node::new();
+    let seed = seed(node.dir.path(), |_| {});
+    let pin = spool_whole(&node, &seed);
+    let blob = node
+        .layout
+        .shared()
+        .join("seed/blobs/sha256")
+        .join(pin.layers[0].0.hex());
+    let mut bytes = fs::read(&blob).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&blob, bytes).unwrap();
+    // The registry of the reference does not exist.
+    fetch(&node, &pin).unwrap_err();
+    assert!(!blob.exists());
+    assert!(!node.ostree.has_commit(&seed.commit).unwrap());
+    assert!(!node.ostree.is_imported(&seed.commit).unwrap());
 }

@@ -41,7 +41,8 @@ pub trait Ostree: Send + Sync {
     /// Whether the commit is in the repository and complete: every object that it reaches is there.
     fn has_commit(&self, checksum: &str) -> PortResult<bool>;
 
-    /// Whether the commit is there as [`Ostree::has_commit`] says and protected from being pruned before it is deployed.
+    /// Whether the commit was imported as a whole and is protected from being pruned before it is deployed. Quick: whether
+    /// all of it is still there is found out by [`Ostree::deploy`], after whose refusal this says no.
     fn is_imported(&self, checksum: &str) -> PortResult<bool>;
 
     /// Makes the stateroot (`os-init`), unless it exists. Durable when this returns.

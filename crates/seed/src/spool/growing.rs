@@ -15,7 +15,7 @@ use crate::registry::BlobSink;
 use crate::watch::Watch;
 
 /// Bytes that are hashed, written and passed on at once, and stand in one record of the ledger.
-const CHUNK: usize = 1 << 20;
+const CHUNK: usize = 256 << 10;
 
 /// Longest piece between two records that is believed.
 const PIECE_LIMIT: u64 = 4 << 20;

@@ -1,0 +1,96 @@
+//! Where a seed image is fetched from: the registry that it names and its mirrors, with the node's credentials.
+
+use std::path::Path;
+
+use api::ImageRef;
+use node::ports::{PullSecret, SeedPin};
+use node::{ErrorKind, PortError, PortResult};
+use seed::auth::AuthFile;
+use seed::mirrors::{Mirrors, MirrorsError};
+use seed::registry::{Registry, RegistryError, Sources};
+use seed::trust::Trust;
+
+use crate::failure::Attempt;
+use crate::layout::Layout;
+use crate::seed_failure::registry_kind;
+
+/// Where administrators put the certificates of single registries (containers-certs.d(5)), best first.
+pub(crate) const REGISTRY_CERTIFICATES: [&str; 2] =
+    ["/etc/containers/certs.d", "/etc/docker/certs.d"];
+
+/// Where `registries.conf` is, below the root.
+const CONTAINERS: &str = "etc/containers";
+
+/// Runs a future of the registry's client on this thread.
+pub(crate) fn blocking<T>(
+    future: impl Future<Output = Result<T, RegistryError>>,
+    attempted: &str,
+) -> PortResult<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .attempt(|| attempted.to_owned())?;
+    let result = runtime.block_on(future);
+    result.map_err(|error| PortError::new(registry_kind(&error), attempted, error))
+}
+
+/// The places that have an image, with the credentials for each.
+pub(crate) struct Places {
+    mirrors: Vec<Registry>,
+    own: Registry,
+}
+
+impl Places {
+    pub(crate) fn of(layout: &Layout, image: &ImageRef, secret: &PullSecret) -> PortResult<Self> {
+        let attempted = || format!("looking for mirrors of {image}");
+        let permanent =
+            |error: MirrorsError| PortError::new(ErrorKind::Permanent, attempted(), error);
+        let mirrors = Mirrors::read(&layout.booted().join(CONTAINERS)).map_err(permanent)?;
+        let places = mirrors.places(image).map_err(permanent)?;
+        let others = places.mirrors.iter();
+        let others = others.map(|mirror| registry(mirror, secret));
+        Ok(Self {
+            mirrors: others.collect::<PortResult<_>>()?,
+            own: registry(&places.own, secret)?,
+        })
+    }
+
+    pub(crate) fn sources(&self) -> Sources<'_> {
+        Sources {
+            mirrors: &self.mirrors,
+            own: &self.own,
+        }
+    }
+}
+
+fn registry(image: &ImageRef, secret: &PullSecret) -> PortResult<Registry> {
+    let attempted = || format!("preparing access to the registry of {image}");
+    let permanent = |error: Box<dyn std::error::Error + Send + Sync>| {
+        PortError::new(ErrorKind::Permanent, attempted(), error)
+    };
+    let auth = AuthFile::parse(&secret.0).map_err(|error| permanent(error.into()))?;
+    let mut trust = Trust::system();
+    for directory in REGISTRY_CERTIFICATES {
+        let path = Path::new(directory).join(image.registry());
+        trust.add(&path).map_err(|error| permanent(error.into()))?;
+    }
+    Registry::new(image, &auth, &trust).map_err(|error| permanent(error.into()))
+}
+
+/// The image by digest: a tag that moved changes nothing.
+pub(crate) fn pinned(pin: &SeedPin) -> PortResult<ImageRef> {
+    let image = pin.image.as_str();
+    let name = image.split_once('@').map_or(image, |(name, _)| name);
+    let name = match name.rsplit_once(':') {
+        // What follows the colon of a port contains the repository.
+        Some((name, tag)) if !tag.contains('/') => name,
+        _ => name,
+    };
+    format!("{name}@{}", pin.digest).parse().map_err(|error| {
+        PortError::new(
+            ErrorKind::Permanent,
+            format!("naming image {image} by its digest"),
+            error,
+        )
+    })
+}
