@@ -11,14 +11,16 @@ use engine::{
     Event, EventSink, Header, Journal, JournalState, JournalStore, Outcome, RunId, RunIdError,
     RunView, StopToken,
 };
+use planner::check::{Subject, warnings};
 use planner::{
     Act, Decision, ErrorKind, Facts, Occasion, Plan, PlanName, PrecachePolicy, State, Step, Why,
 };
 
 use crate::cluster_view::ClusterView;
+use crate::journal_files::is_full;
 use crate::latest::LatestRun;
 use crate::observe::observe;
-use crate::ports::Ports;
+use crate::ports::{Ports, Reserved};
 use crate::steps::NodeWork;
 use crate::{JournalFiles, PortError, PortResult, ProgressNote};
 
@@ -126,6 +128,15 @@ impl<'a> Agent<'a> {
             Act::Run(plan) => Some(plan.clone()),
             _ => None,
         };
+        if run
+            .as_ref()
+            .is_some_and(|plan| plan.name == PlanName::FetchSeed)
+        {
+            // What Prep goes on in spite of; `plan` tells it beforehand.
+            for (check, text) in warnings(&Subject::of(&ibu.spec, &facts)) {
+                tracing::warn!(check, "{text}");
+            }
+        }
         if run.is_some() {
             self.cluster.forget();
             if facts.cleanup_now {
@@ -180,23 +191,44 @@ impl<'a> Agent<'a> {
             noted: None,
             events,
         };
+        let mut outcome = self.attempt(plan, stop, &mut told);
+        // For this the space is kept: a full disk must not bar the way back.
+        let barred = matches!(outcome, Outcome::JournalFailed { no_space: true, .. });
+        if barred && leads_back(plan.name) && self.gives_space() {
+            outcome = self.attempt(plan, stop, &mut told);
+        }
+        self.latest.end(&outcome, self.ports.clock.uptime());
+        outcome
+    }
+
+    fn attempt(
+        &self,
+        plan: &Plan,
+        stop: &StopToken,
+        told: &mut Told<'_, '_>,
+    ) -> Outcome<ErrorKind> {
         let store = JournalFiles(self.ports.files);
-        let outcome = match self.journal(&store, plan, &mut told) {
+        match self.journal(&store, plan, told) {
             Ok(mut journal) => {
                 self.latest.look_back(journal.view());
                 let mut work = NodeWork::new(self.ports);
                 let now = || self.now();
-                let outcome = engine::run(&mut work, &mut journal, &mut told, stop, &now);
-                self.close(&mut journal, &outcome, &mut told);
+                let outcome = engine::run(&mut work, &mut journal, told, stop, &now);
+                self.close(&mut journal, &outcome, told);
                 outcome
             }
             Err(error) => Outcome::JournalFailed {
                 error: engine::error_chain(&error),
-                no_space: false,
+                no_space: is_full(&error),
             },
-        };
-        self.latest.end(&outcome, self.ports.clock.uptime());
-        outcome
+        }
+    }
+
+    /// Gives back the space that is kept; `false` = there was none, or it cannot be given back.
+    fn gives_space(&self) -> bool {
+        let machine = self.ports.machine;
+        let kept = machine.reserved().unwrap_or_default() != Reserved::default();
+        kept && machine.release().is_ok()
     }
 
     /// The journal to go on with, if the open one is of the very same plan, or a new one.
@@ -316,6 +348,14 @@ impl<'a> Agent<'a> {
             self.ports.clock.uptime()
         )
     }
+}
+
+/// Whether a plan takes back what was done, or ends it.
+fn leads_back(plan: PlanName) -> bool {
+    matches!(
+        plan,
+        PlanName::Return | PlanName::Abort | PlanName::Finalize
+    )
 }
 
 /// Position of the boot's digits and of the sequence number in a run's name.

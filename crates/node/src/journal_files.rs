@@ -18,8 +18,21 @@ fn path(run: &RunId) -> NodePath {
     NodePath::booted(RUNS).join(&format!("{}.jsonl", run.as_str()))
 }
 
+/// A full disk stays one: who keeps journals treats it in a way of its own.
 fn failed(error: PortError) -> io::Error {
-    io::Error::other(error)
+    if is_full(&error) {
+        io::Error::new(io::ErrorKind::StorageFull, error)
+    } else {
+        io::Error::other(error)
+    }
+}
+
+/// Whether a full filesystem is at the bottom of an error.
+pub(crate) fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::StorageFull)
 }
 
 impl JournalStore for JournalFiles<'_> {
@@ -47,5 +60,22 @@ impl JournalStore for JournalFiles<'_> {
 
     fn remove(&self, run: &RunId) -> io::Result<()> {
         self.0.remove(&path(run)).map_err(failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use planner::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_known_through_all_layers() {
+        let check = |kind: io::ErrorKind, expect: io::ErrorKind| {
+            let port = PortError::new(ErrorKind::Permanent, "appending", io::Error::from(kind));
+            assert_eq!(failed(port.within("keeping a journal")).kind(), expect);
+        };
+        check(io::ErrorKind::StorageFull, io::ErrorKind::StorageFull);
+        check(io::ErrorKind::PermissionDenied, io::ErrorKind::Other);
     }
 }
