@@ -9,9 +9,15 @@ use api::ImageRef;
 use futures::StreamExt as _;
 use node::ports::{Layer, PullSecret};
 use seed::auth::AuthFile;
+use seed::mirrors::Mirrors;
 use seed::registry::Lookup;
 use seed::trust::Trust;
 use serde::Deserialize;
+
+use crate::seed_access::REGISTRY_CERTIFICATES;
+
+/// Where `registries.conf` is, which podman obeys too.
+const REGISTRIES: &str = "/etc/containers";
 
 /// Questions to registries at a time: they are small.
 const QUESTIONS: usize = 8;
@@ -110,17 +116,15 @@ pub(super) fn look_up(
     secret: &PullSecret,
     stop: &dyn Fn() -> bool,
 ) -> BTreeMap<String, Vec<Layer>> {
-    let parsed: Vec<(&String, ImageRef)> = images
-        .iter()
-        .filter_map(|image| Some((image, image.parse().ok()?)))
-        .collect();
-    let Some((_, first)) = parsed.first() else {
+    let places = places(images);
+    let Some(first) = places.values().flatten().next() else {
         return BTreeMap::new();
     };
-    let registries: BTreeSet<&str> = parsed.iter().map(|(_, image)| image.registry()).collect();
+    let registries = places.values().flatten().map(ImageRef::registry);
+    let registries: BTreeSet<&str> = registries.collect();
     let mut trust = Trust::system();
     for registry in registries {
-        for directory in crate::seeds::REGISTRY_CERTIFICATES {
+        for directory in REGISTRY_CERTIFICATES {
             // A file that is no good keeps podman from pulling, and it will say so.
             trust.add(&Path::new(directory).join(registry)).ok();
         }
@@ -134,7 +138,7 @@ pub(super) fn look_up(
     let (Ok(runtime), Some(lookup)) = (runtime, lookup) else {
         return BTreeMap::new();
     };
-    let found = runtime.block_on(ask(&lookup, &parsed, stop));
+    let found = runtime.block_on(ask(&lookup, &places, stop));
     let (asked, known) = (images.len(), found.len());
     if known < asked {
         tracing::info!(
@@ -146,24 +150,47 @@ pub(super) fn look_up(
     found
 }
 
+/// Where each image is to be had, best first; nothing where podman will not pull it from anywhere.
+fn places(images: &[String]) -> BTreeMap<&String, Vec<ImageRef>> {
+    let mirrors = Mirrors::read(Path::new(REGISTRIES)).ok();
+    let places = |image: &ImageRef| match &mirrors {
+        None => vec![image.clone()],
+        Some(mirrors) => mirrors.places(image).map_or_else(
+            |_| Vec::new(),
+            |places| places.mirrors.into_iter().chain([places.own]).collect(),
+        ),
+    };
+    let parsed = images.iter().map(|image| {
+        let places = image
+            .parse()
+            .map_or_else(|_| Vec::new(), |image| places(&image));
+        (image, places)
+    });
+    parsed.collect()
+}
+
 async fn ask(
     lookup: &Lookup,
-    images: &[(&String, ImageRef)],
+    images: &BTreeMap<&String, Vec<ImageRef>>,
     stop: &dyn Fn() -> bool,
 ) -> BTreeMap<String, Vec<Layer>> {
-    let question = async |(name, image): &(&String, ImageRef)| match lookup.layers(image).await {
-        Ok(blobs) => {
-            let layers = blobs.into_iter().map(|blob| Layer {
-                digest: blob.digest.to_string(),
-                size: blob.size,
-            });
-            Some(((*name).clone(), layers.collect::<Vec<Layer>>()))
+    let question = async |(name, places): (&&String, &Vec<ImageRef>)| {
+        for place in places {
+            match lookup.layers(place).await {
+                Ok(blobs) => {
+                    let layers = blobs.into_iter().map(|blob| Layer {
+                        digest: blob.digest.to_string(),
+                        size: blob.size,
+                    });
+                    return Some(((*name).clone(), layers.collect::<Vec<Layer>>()));
+                }
+                Err(error) => {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::debug!(%place, error, "an image's layers are not to be had there");
+                }
+            }
         }
-        Err(error) => {
-            let error: &dyn std::error::Error = &error;
-            tracing::debug!(image = name.as_str(), error, "its layers are not known");
-            None
-        }
+        None
     };
     let questions = futures::stream::iter(images).map(question);
     let mut answers = std::pin::pin!(questions.buffer_unordered(QUESTIONS));
