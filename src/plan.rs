@@ -2,6 +2,7 @@
 //! cluster or in the registry.
 
 mod print;
+mod signature;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -103,6 +104,8 @@ struct Document {
     /// As it was asked for.
     image: String,
     digest: Option<String>,
+    /// What became of the signature, in the words of the check of this name.
+    signature: String,
     running_version: Option<String>,
     seed_version: Option<String>,
     fetch: Option<Fetch>,
@@ -174,6 +177,8 @@ struct Known {
     cluster: Result<ClusterFacts, String>,
     node: Result<NodeFacts, String>,
     pin: Result<SeedPin, PortError>,
+    /// Why no signature was found, where one is required.
+    signature_fault: Option<(ErrorKind, String)>,
     content: Option<SeedContent>,
     reserved: bool,
     present: Option<BTreeSet<String>>,
@@ -219,7 +224,7 @@ impl Known {
             .pull_secret
             .clone()
             .or_else(|| secret.map(|secret| secret.name.clone()));
-        let pin = resolve(seed.as_ref(), secret.as_deref(), &layout, cluster.as_ref());
+        let mut pin = resolve(seed.as_ref(), secret.as_deref(), &layout, cluster.as_ref());
         if let (Ok(pin), Some(seed)) = (&pin, seed.as_mut())
             && arguments.image.is_some()
             && seed.version.is_empty()
@@ -239,13 +244,22 @@ impl Known {
                 .flatten();
         let digest = pin.as_ref().ok().map(|pin| &pin.digest);
         let content = content.filter(|content| Some(&content.digest) == digest);
+        let facts = cluster
+            .as_ref()
+            .map_err(Clone::clone)
+            .and_then(|cluster| patiently(|| cluster.facts()).map_err(|error| chain(&error)));
+        let signature_fault = match (&facts, &mut pin) {
+            (Ok(facts), Ok(pin)) => signature::verify(facts, pin, || {
+                let secret = credentials(secret.as_deref(), cluster.as_ref())?;
+                Ok((HostSeeds::new(layout.clone()), secret))
+            }),
+            _ => None,
+        };
         Self {
             booted: booted(&layout),
             now: Timestamp::from_unix(host::HostClock::new().now()),
-            cluster: cluster
-                .as_ref()
-                .map_err(Clone::clone)
-                .and_then(|cluster| patiently(|| cluster.facts()).map_err(|error| chain(&error))),
+            cluster: facts,
+            signature_fault,
             node: node.map_err(|error| chain(&error)),
             // Of another seed's installation nothing is known here.
             reserved: reserved.sysroot >= Some(SYSROOT_RESERVE) && content.is_some(),
@@ -269,6 +283,7 @@ impl Known {
             node: self.node.as_ref().map_err(String::as_str),
             pin: self.pin.as_ref().map_err(|_| unresolved.as_str()),
             refused,
+            signature_fault: signature::told(&self.signature_fault),
             content: self.content.as_ref(),
             reserved: self.reserved,
         };
@@ -293,6 +308,7 @@ impl Known {
             },
             image: seed.image,
             digest: self.pin.as_ref().ok().map(|pin| pin.digest.to_string()),
+            signature: signature::row(&answers),
             running_version: self
                 .cluster
                 .as_ref()

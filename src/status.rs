@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use anyhow::Result;
-use api::{ImageBasedUpgrade, Stage};
+use api::{ImageBasedUpgrade, Stage, annotation};
 use engine::{JournalStore, RunView, StepState};
 use host::{HostFiles, HostOstree, Layout};
 use node::ports::{Cluster, Deployment, Ostree};
@@ -89,6 +89,9 @@ fn write_upgrade(
     )?;
     if !seed.image.is_empty() {
         writeln!(text, "Seed:     {} ({})", seed.image, seed.version)?;
+        if let Some(digest) = ibu.metadata.annotations.get(annotation::SEED_DIGEST) {
+            writeln!(text, "Digest:   {digest}")?;
+        }
     }
     let next: Vec<&str> = status
         .valid_next_stages

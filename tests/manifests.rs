@@ -123,6 +123,13 @@ fn names_and_namespaces_bind() {
     check("get", " secrets  kube-public", "pull-secret", false);
     check("list", " secrets  openshift-lifecycle-agent", "", false);
     check(
+        "get",
+        " configmaps  openshift-lifecycle-agent",
+        "lifecycle-agent-config",
+        true,
+    );
+    check("get", " configmaps  openshift-lifecycle-agent", "other", false);
+    check(
         "use",
         "security.openshift.io securitycontextconstraints",
         "privileged",

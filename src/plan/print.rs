@@ -20,6 +20,7 @@ fn write(text: &mut String, plan: &Document) -> std::fmt::Result {
     };
     writeln!(text, "Seed:      {image}")?;
     writeln!(text, "Digest:    {}", or_unknown(&plan.digest))?;
+    writeln!(text, "Signature: {}", plan.signature)?;
     writeln!(
         text,
         "Version:   {} -> {}",

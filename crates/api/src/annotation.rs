@@ -35,6 +35,9 @@ pub const IMAGE_CLEANUP_THRESHOLD_DEFAULT: u8 = 50;
 pub const EXTRA_MANIFEST_WARNING: &str = "extra-manifest.lca.openshift.io/validation-warning";
 /// The [`crate::HandoverStamp`] of a saved CR; never on the object in the cluster.
 pub const HANDOVER: &str = "lca.openshift.io/handover";
+/// The digest that `spec.seedImageRef.image` was resolved to, from then until Idle; for readers, nothing is decided by it.
+/// Ours: the Go original resolves the tag again each time.
+pub const SEED_DIGEST: &str = "lca.openshift.io/seed-digest";
 
 // On manifests, backups, restores and other objects.
 

@@ -10,6 +10,7 @@
 
 pub mod annotation;
 pub mod condition;
+pub mod configuration;
 pub mod containers_list;
 #[cfg(feature = "crd")]
 pub mod crd;

@@ -15,8 +15,8 @@ use crate::kind;
 use crate::machine_config;
 use crate::mirror;
 use crate::object::{
-    Deployment, List, NameRef, Network, Node, Proxy, config_map_value, list_if_served, missing,
-    nullable,
+    Deployment, List, NameRef, Network, Node, Proxy, config_map, config_map_value, list_if_served,
+    missing, nullable,
 };
 use crate::reconfiguration::InstallConfig;
 
@@ -27,8 +27,8 @@ pub(crate) const USER_CA_BUNDLE: &str = "user-ca-bundle";
 /// The key of a CA bundle.
 pub(crate) const CA_BUNDLE_KEY: &str = "ca-bundle.crt";
 
-/// All facts, read live.
-pub(crate) async fn read(connection: &Connection) -> PortResult<ClusterFacts> {
+/// All facts, read live. `namespace` is the operator's.
+pub(crate) async fn read(connection: &Connection, namespace: &str) -> PortResult<ClusterFacts> {
     let proxy = proxy(connection).await?;
     let trust = trust(connection, &proxy).await?;
     let nodes = nodes(connection).await?;
@@ -65,6 +65,7 @@ pub(crate) async fn read(connection: &Connection) -> PortResult<ClusterFacts> {
         files: config.file_paths().map(str::to_owned).collect(),
         machine_configs: told(machine_config::made_by_users(connection).await)?,
         operators: told(operators(connection).await)?,
+        configuration: config_map(connection, namespace, api::configuration::CONFIG_MAP).await?,
     })
 }
 

@@ -278,6 +278,17 @@ pub(crate) async fn list_if_served<T: serde::de::DeserializeOwned>(
     }
 }
 
+/// The data of a ConfigMap, empty if there is none.
+pub(crate) async fn config_map(
+    connection: &Connection,
+    namespace: &str,
+    name: &str,
+) -> PortResult<BTreeMap<String, String>> {
+    let call = Call::get(&kind::CONFIG_MAP, name).within(namespace);
+    let found: Option<ConfigMap> = connection.look_for(call).await?;
+    Ok(found.unwrap_or_default().data)
+}
+
 /// The value of `key` of a ConfigMap, empty if either is missing.
 pub(crate) async fn config_map_value(
     connection: &Connection,
@@ -285,11 +296,8 @@ pub(crate) async fn config_map_value(
     name: &str,
     key: &str,
 ) -> PortResult<String> {
-    let call = Call::get(&kind::CONFIG_MAP, name).within(namespace);
-    let found: Option<ConfigMap> = connection.look_for(call).await?;
-    Ok(found
-        .and_then(|mut map| map.data.remove(key))
-        .unwrap_or_default())
+    let mut data = config_map(connection, namespace, name).await?;
+    Ok(data.remove(key).unwrap_or_default())
 }
 
 /// The value of `key` of a Secret that must hold text there.

@@ -110,7 +110,8 @@ impl Cluster for LiveCluster {
     }
 
     fn facts(&self) -> PortResult<ClusterFacts> {
-        self.runtime.block_on(facts::read(&self.connection))
+        self.runtime
+            .block_on(facts::read(&self.connection, &self.namespace))
     }
 
     fn pull_secret(&self, name: &str) -> PortResult<PullSecret> {

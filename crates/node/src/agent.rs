@@ -145,6 +145,7 @@ impl<'a> Agent<'a> {
                     .annotate(annotation::MANUAL_CLEANUP_DONE, None)?;
             }
         }
+        self.show_digest(ibu, parsed.state, &facts);
         Ok(Pass {
             decision,
             publish: None,
@@ -152,6 +153,28 @@ impl<'a> Agent<'a> {
             ask_cluster,
             look_again,
         })
+    }
+
+    /// Shows on the object which digest the seed's reference was resolved to, from then until Idle. For readers only: that
+    /// it cannot be written now holds nothing up, the next pass tries again.
+    fn show_digest(&self, ibu: &ImageBasedUpgrade, state: State, facts: &Facts) {
+        let digest = match state {
+            State::PrepInProgress => Subject::of(&ibu.spec, facts)
+                .pin
+                .ok()
+                .map(|pin| pin.digest.as_str()),
+            State::Idle | State::Aborting | State::Finalizing => None,
+            // What Prep has found out stands.
+            _ => return,
+        };
+        let shown = ibu.metadata.annotations.get(annotation::SEED_DIGEST);
+        if shown.map(String::as_str) == digest {
+            return;
+        }
+        if let Err(error) = self.ports.cluster.annotate(annotation::SEED_DIGEST, digest) {
+            let error = engine::error_chain(&error);
+            tracing::debug!(error, "the seed's digest is not shown yet");
+        }
     }
 
     /// Asks the cluster what the next pass has to know of it; takes as long as the API server does.

@@ -5,10 +5,12 @@ mod fit;
 mod health;
 mod request;
 mod seed;
+mod signature;
 mod space;
 mod subject;
 mod table;
 
+pub(crate) use signature::keys_to_verify_with;
 pub(crate) use space::spools;
 pub use space::{Need, needs};
 pub use subject::Subject;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::configuration::PublicKey;
 use api::rollback_config::RollbackConfig;
 use api::seed_info::SeedClusterInfo;
 use api::seed_node::Cpu;
@@ -33,6 +34,25 @@ pub struct SeedPin {
     pub architecture: Option<String>,
     /// Digests and sizes (bytes) of the layers, lowest first.
     pub layers: Vec<(Digest, u64)>,
+    /// Who vouches for the image; `None` = nobody looked, or nobody was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<SeedSignature>,
+}
+
+/// A verified signature of a seed image.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SeedSignature {
+    /// The configured key that verified it.
+    pub key: PublicKey,
+    /// SHA-256 of that key's `SubjectPublicKeyInfo`: what people compare keys by.
+    pub fingerprint: Digest,
+    /// The repository that the signer named. A mirror's has another name, so that nothing is decided by it.
+    #[serde(default)]
+    pub reference: Option<String>,
+    /// What else the signer said.
+    #[serde(default)]
+    pub claims: BTreeMap<String, String>,
 }
 
 /// What a plan needs to know of a fetched seed: the small documents inside.
@@ -105,6 +125,8 @@ pub struct ClusterFacts {
     pub machine_configs: Told<BTreeMap<String, String>>,
     /// Packages of the operators that were installed after the cluster; ours is not among them.
     pub operators: Told<BTreeSet<String>>,
+    /// Data of the ConfigMap [`api::configuration::CONFIG_MAP`]; empty when there is none.
+    pub configuration: BTreeMap<String, String>,
 }
 
 /// A fact that decides nothing by itself, or why it is not known.

@@ -26,7 +26,7 @@ pub use decide::{Act, Decision, Said, Why, decide};
 pub use explain::{explain_checks, explain_stages};
 pub use facts::{
     ClusterFacts, ClusterKnowledge, Facts, Filesystem, Health, NodeFacts, NodeKnowledge, PostPivot,
-    RunFact, SeedContent, SeedPin, Space, TargetRecord, Told,
+    RunFact, SeedContent, SeedPin, SeedSignature, Space, TargetRecord, Told,
 };
 pub use failure::{Disposition, ErrorKind, LONGEST_BACKOFF, backoff, disposition};
 pub use image_facts::{ImageFacts, PrecachePolicy, PrecacheRecord, PrecacheTally};

@@ -1,6 +1,7 @@
 //! Prep: inspect the seed, fetch it, install it as a stateroot, precache its images. Each part is a plan of its own, so
 //! that every plan is complete when it starts.
 
+use api::configuration::PublicKey;
 use api::{ImageBasedUpgradeSpec, ImageRef, OcpVersion, Phase, StaterootName, message, names};
 
 use crate::check::{self, Moment, Subject};
@@ -14,8 +15,9 @@ use crate::precache_list;
 use crate::state::State;
 use crate::step::{BOOT_RESERVE, Plan, PlanName, SYSROOT_RESERVE, Step};
 
-const PLANS: [PlanName; 4] = [
+const PLANS: [PlanName; 5] = [
     PlanName::InspectSeed,
+    PlanName::VerifySeed,
     PlanName::FetchSeed,
     PlanName::InstallStateroot,
     PlanName::Precache,
@@ -143,6 +145,7 @@ fn failed_work(run: &RunFact, error: &str) -> String {
             message::INVALID_SEED_PREFIX,
             message::SEED_LABELS_PREFIX
         ),
+        PlanName::VerifySeed => format!("{}{error}", message::INVALID_SEED_PREFIX),
         PlanName::FetchSeed => noted(
             &message::stateroot_failed(names::NAMESPACE),
             &format!("{}{error}", message::PULL_SEED_PREFIX),
@@ -166,6 +169,9 @@ fn next_plan(
         return Ok(inspect(&wanted));
     };
     check::first_blocker(subject, Moment::AfterResolve)?;
+    if let Some(keys) = check::keys_to_verify_with(subject) {
+        return Ok(verify(&wanted, pin, keys));
+    }
     let Some(content) = subject.content else {
         check::first_blocker(subject, Moment::BeforeFetch)?;
         return Ok(fetch(&wanted, pin, facts, check::spools(subject)));
@@ -208,6 +214,17 @@ fn inspect(wanted: &Wanted) -> Plan {
         steps: vec![Step::ResolveSeed {
             image: wanted.image.clone(),
             pull_secret: wanted.pull_secret.clone(),
+        }],
+    }
+}
+
+fn verify(wanted: &Wanted, pin: &SeedPin, keys: Vec<PublicKey>) -> Plan {
+    Plan {
+        name: PlanName::VerifySeed,
+        steps: vec![Step::VerifySignature {
+            pin: pin.clone(),
+            pull_secret: wanted.pull_secret.clone(),
+            keys,
         }],
     }
 }

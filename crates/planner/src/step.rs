@@ -1,5 +1,6 @@
 //! Plans: lists of steps, complete before the first one runs.
 
+use api::configuration::PublicKey;
 use api::rollback_config::RollbackConfig;
 use api::{DeploymentId, Digest, HandoverStamp, ImageRef, Stage, StaterootName};
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,8 @@ pub const BOOT_RESERVE: u64 = 1 << 20;
 pub enum PlanName {
     /// Prep: what does the reference stand for, and is it a seed for this cluster?
     InspectSeed,
+    /// Prep: is the seed signed as it must be?
+    VerifySeed,
     /// Prep: the seed's blobs into the spool.
     FetchSeed,
     /// Prep: the target's stateroot.
@@ -43,6 +46,7 @@ impl PlanName {
     pub fn as_str(self) -> &'static str {
         match self {
             PlanName::InspectSeed => "inspect-seed",
+            PlanName::VerifySeed => "verify-seed",
             PlanName::FetchSeed => "fetch-seed",
             PlanName::InstallStateroot => "install-stateroot",
             PlanName::Precache => "precache",
@@ -58,6 +62,7 @@ impl PlanName {
     pub fn stage(self) -> Stage {
         match self {
             PlanName::InspectSeed
+            | PlanName::VerifySeed
             | PlanName::FetchSeed
             | PlanName::InstallStateroot
             | PlanName::Precache => Stage::Prep,
@@ -88,6 +93,15 @@ pub enum Step {
         image: ImageRef,
         /// Name of the Secret with credentials; without it the node's own are used.
         pull_secret: Option<String>,
+    },
+    /// Find a signature of the resolved seed by one of the keys, and record whose it is.
+    VerifySignature {
+        /// What was resolved.
+        pin: SeedPin,
+        /// As in [`Step::ResolveSeed`].
+        pull_secret: Option<String>,
+        /// The keys; any of them will do.
+        keys: Vec<PublicKey>,
     },
     /// Keep space for the way back, so that what fits now still fits then.
     ReserveSpace {
@@ -283,6 +297,7 @@ impl Step {
     pub fn name(&self) -> &'static str {
         match self {
             Step::ResolveSeed { .. } => "resolve-seed",
+            Step::VerifySignature { .. } => "verify-signature",
             Step::ReserveSpace { .. } => "reserve-space",
             Step::ReleaseSpace => "release-space",
             Step::FetchSeed { .. } => "fetch-seed",

@@ -5,6 +5,7 @@
 //! | [`registry`], [`auth`], [`trust`] | an image in a registry |
 //! | [`mirrors`] | where else it can be had |
 //! | [`pin`] | what an image is once its digests are known |
+//! | [`signature`] | who signed an image |
 //! | [`layout`], [`spool`] | an image on disk |
 //! | [`reader`], [`writer`] | the files of a seed |
 //! | [`pipe`] | bytes on their way between threads |
@@ -22,6 +23,7 @@ pub mod pin;
 pub mod pipe;
 pub mod reader;
 pub mod registry;
+pub mod signature;
 pub mod spool;
 pub mod trust;
 pub mod watch;

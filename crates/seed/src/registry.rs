@@ -5,6 +5,7 @@ mod fetch;
 mod lookup;
 mod patience;
 mod push;
+mod signatures;
 mod sources;
 
 use std::num::NonZeroU64;

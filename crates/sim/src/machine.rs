@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use api::{DeploymentId, StaterootName, names};
-use node::ports::{NodePath, Root};
+use node::ports::{NodePath, Root, SeedSignature};
 use serde::{Deserialize, Serialize};
 
 use crate::seed_image::{Commit, SeedImage};
@@ -303,6 +303,30 @@ impl Machine {
     /// Somebody else writes a file: on the disk and in memory.
     pub fn tamper(&mut self, path: &str, content: &[u8]) {
         self.write_durably(path, 0o600, content);
+    }
+
+    /// Somebody pushes what `other` names under the name `reference` too. What had that name stays in the registry, without
+    /// a name. Nothing happens where the registry has neither.
+    pub fn move_tag(&mut self, reference: &str, other: &str) {
+        let images = Arc::make_mut(&mut self.registry);
+        let Some((old, mut moved)) = images
+            .get(reference)
+            .cloned()
+            .zip(images.get(other).cloned())
+        else {
+            return;
+        };
+        moved.pin.image = old.pin.image.clone();
+        images.insert(format!("{reference}@{}", old.pin.digest), old);
+        images.insert(reference.to_owned(), moved);
+    }
+
+    /// Somebody signs the image `reference`, if the registry has it.
+    pub fn sign(&mut self, reference: &str, signature: SeedSignature) {
+        let images = Arc::make_mut(&mut self.registry);
+        if let Some(image) = images.get_mut(reference) {
+            image.signature = Some(signature);
+        }
     }
 
     /// The physical path of a file of the running system.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::Digest;
-use planner::{SeedContent, SeedPin};
+use planner::{SeedContent, SeedPin, SeedSignature};
 
 /// A commit: the files of a release below its root, and the objects that they are made of.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -28,6 +28,8 @@ impl Commit {
 pub struct SeedImage {
     /// What resolving its reference answers.
     pub pin: SeedPin,
+    /// Who signed it, if anybody did.
+    pub signature: Option<SeedSignature>,
     /// The documents inside.
     pub content: SeedContent,
     /// `/var`: content by path below `/var`; a path that ends in `/` is a directory.

@@ -80,7 +80,9 @@ fn seed(reference: &str) -> Option<SeedImage> {
             node_facts: None,
             architecture: Some("amd64".to_owned()),
             layers: layers.to_vec(),
+            signature: None,
         },
+        signature: None,
         content: SeedContent {
             digest: manifest,
             info,

@@ -1,7 +1,8 @@
 //! Seed images: resolving, fetching and unpacking.
 
+use api::configuration::PublicKey;
 use api::{DeploymentId, ImageRef, StaterootName};
-use planner::{SeedContent, SeedPin};
+use planner::{SeedContent, SeedPin, SeedSignature};
 
 use super::{PullSecret, Watch};
 use crate::PortResult;
@@ -23,6 +24,15 @@ pub trait Seeds: Send + Sync {
     /// Asks the registry what the reference stands for and reads the image's labels. `secret` = content of a docker
     /// configuration file. Fetches nothing big.
     fn resolve(&self, image: &ImageRef, secret: &PullSecret) -> PortResult<SeedPin>;
+
+    /// Finds a signature of what was resolved by one of the keys, where the registry has it. `Permanent` when there is
+    /// none, or none that is good.
+    fn verify(
+        &self,
+        pin: &SeedPin,
+        keys: &[PublicKey],
+        secret: &PullSecret,
+    ) -> PortResult<SeedSignature>;
 
     /// Fetches what the spool lacks, each blob's digest verified, and reads the documents inside. Durable when this
     /// returns; after an interruption at most the last few MiB are fetched again.

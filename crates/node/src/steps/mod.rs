@@ -83,6 +83,7 @@ fn step_error(error: PortError) -> StepError<ErrorKind> {
 fn probe(ports: &Ports<'_>, step: &Step) -> PortResult<bool> {
     match step {
         Step::ResolveSeed { image, .. } => seed::resolved(ports, image),
+        Step::VerifySignature { pin, keys, .. } => seed::verified(ports, pin, keys),
         Step::ReserveSpace { sysroot, boot } => {
             let reserved = ports.machine.reserved()?;
             Ok(reserved.sysroot >= Some(*sysroot) && reserved.boot >= Some(*boot))
@@ -147,6 +148,11 @@ fn apply(ports: &Ports<'_>, step: &Step, context: &StepContext<'_>) -> PortResul
         Step::ResolveSeed { image, pull_secret } => {
             seed::resolve(ports, image, pull_secret.as_deref())
         }
+        Step::VerifySignature {
+            pin,
+            pull_secret,
+            keys,
+        } => seed::verify(ports, pin, keys, pull_secret.as_deref()),
         Step::ReserveSpace { sysroot, boot } => ports.machine.reserve(*sysroot, *boot),
         Step::ReleaseSpace => ports.machine.release(),
         Step::FetchSeed {

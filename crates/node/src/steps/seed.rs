@@ -1,6 +1,7 @@
-//! Resolving and fetching the seed.
+//! Resolving, verifying and fetching the seed.
 
 use api::ImageRef;
+use api::configuration::PublicKey;
 use planner::{SeedContent, SeedPin};
 
 use super::credentials;
@@ -15,6 +16,29 @@ pub(super) fn resolved(ports: &Ports<'_>, image: &ImageRef) -> PortResult<bool> 
 
 pub(super) fn resolve(ports: &Ports<'_>, image: &ImageRef, secret: Option<&str>) -> PortResult<()> {
     let pin = ports.seeds.resolve(image, &credentials(ports, secret)?)?;
+    record::write(ports.files, Record::SeedPin, &pin)
+}
+
+/// Whether the record of this seed says that one of these keys vouches for it.
+pub(super) fn verified(ports: &Ports<'_>, pin: &SeedPin, keys: &[PublicKey]) -> PortResult<bool> {
+    let found: Option<SeedPin> = intact(record::read(ports.files, Record::SeedPin))?;
+    let found = found.filter(|found| found.image == pin.image && found.digest == pin.digest);
+    let signature = found.and_then(|found| found.signature);
+    Ok(signature.is_some_and(|signature| keys.contains(&signature.key)))
+}
+
+pub(super) fn verify(
+    ports: &Ports<'_>,
+    pin: &SeedPin,
+    keys: &[PublicKey],
+    secret: Option<&str>,
+) -> PortResult<()> {
+    let secret = credentials(ports, secret)?;
+    let signature = ports.seeds.verify(pin, keys, &secret)?;
+    let pin = SeedPin {
+        signature: Some(signature),
+        ..pin.clone()
+    };
     record::write(ports.files, Record::SeedPin, &pin)
 }
 

@@ -8,6 +8,7 @@ use super::{Fault, unknown};
 use crate::facts::{
     ClusterFacts, ClusterKnowledge, Facts, NodeFacts, NodeKnowledge, SeedContent, SeedPin, Told,
 };
+use crate::failure::ErrorKind;
 
 /// Everything that is checked. Facts that are missing carry the reason.
 pub struct Subject<'a> {
@@ -25,6 +26,8 @@ pub struct Subject<'a> {
     pub pin: Result<&'a SeedPin, &'a str>,
     /// There is no such seed, or nobody may have it: asking again changes nothing.
     pub refused: bool,
+    /// Why no signature was found, by who looked for one.
+    pub signature_fault: Option<(ErrorKind, &'a str)>,
     /// The documents in the seed.
     pub content: Option<&'a SeedContent>,
     /// Space is reserved: the installation has begun.
@@ -58,6 +61,7 @@ impl<'a> Subject<'a> {
             content: content.filter(|content| pin.is_some_and(|pin| pin.digest == content.digest)),
             pin: pin.ok_or("the image is not resolved yet"),
             refused: false,
+            signature_fault: None,
             reserved: facts.reserved,
         }
     }

@@ -7,7 +7,9 @@ use api::message::{
 
 use super::Moment::{AfterContent, AfterResolve, BeforeFetch, BeforeResolve, Gate};
 use super::Severity::{Blocker, CouldNotTell, Warning};
-use super::{Check, Judged, Moment, Severity, Subject, fit, health, request, seed, space};
+use super::{
+    Check, Judged, Moment, Severity, Subject, fit, health, request, seed, signature, space,
+};
 
 const SPEC: &[&str] = &[INVALID_SPEC_PREFIX];
 const RESOLVED: &[&str] = &[INVALID_SEED_PREFIX, SEED_LABELS_PREFIX];
@@ -47,7 +49,7 @@ const MUST_IF_SAID: (Severity, Severity) = (Blocker, Warning);
 const SHOULD: (Severity, Severity) = (Warning, Warning);
 
 /// All checks, in the order in which Prep tells the first failure.
-pub static CHECKS: [Check; 35] = [
+pub static CHECKS: [Check; 37] = [
     row(
         "cluster-operators",
         Gate,
@@ -105,6 +107,14 @@ pub static CHECKS: [Check; 35] = [
         "libostree and /boot/loader: another deployment can be made the default",
     ),
     row(
+        "signature-policy",
+        BeforeResolve,
+        MUST,
+        &[],
+        signature::policy,
+        "ConfigMap lifecycle-agent-config: signaturePolicy and signatureKeys can be followed",
+    ),
+    row(
         "seed-image",
         BeforeResolve,
         MUST,
@@ -151,6 +161,14 @@ pub static CHECKS: [Check; 35] = [
         RESOLVED,
         seed::resolved,
         "registry: the image is there and may be had",
+    ),
+    row(
+        "signature",
+        AfterResolve,
+        MUST,
+        &[INVALID_SEED_PREFIX],
+        signature::signed,
+        "registry and signatureKeys: the image is signed with one of the keys, where signaturePolicy is required",
     ),
     row(
         "seed-format",

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use api::configuration::SignaturePolicy;
 use api::seed_info::{SeedClusterInfo, TrustBundleState};
 use api::seed_node::{Cpu, InstalledSize, SeedNodeFacts};
 use planner::check::{CHECKS, Moment, Severity, Subject, Verdict, answers, needs, warnings};
 use planner::{
-    Act, ClusterFacts, ClusterKnowledge, Facts, Filesystem, NodeFacts, NodeKnowledge, RunFact,
-    Side, State, Told, Why, explain_checks,
+    Act, ClusterFacts, ClusterKnowledge, ErrorKind, Facts, Filesystem, NodeFacts, NodeKnowledge,
+    RunFact, SeedPin, SeedSignature, Side, State, Told, Why, explain_checks,
 };
 
 use crate::reachable::plain;
@@ -664,6 +665,152 @@ fn unhealthy(facts: &mut Facts) {
     cluster.health.operators = vec!["dns".to_owned()];
     cluster.health.node = vec!["node is not yet ready: node".to_owned()];
     facts.cluster = ClusterKnowledge::Known(Box::new(cluster));
+}
+
+const KEY: &str = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n";
+const OTHER_KEY: &str = "-----BEGIN PUBLIC KEY-----\nBBBB\n-----END PUBLIC KEY-----\n";
+
+fn configuration(policy: &str, keys: &[&str]) -> BTreeMap<String, String> {
+    let data = [
+        ("signaturePolicy", policy.to_owned()),
+        ("signatureKeys", keys.concat()),
+    ];
+    let data = data.into_iter().filter(|(_, value)| !value.is_empty());
+    data.map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+fn signature(key: &str) -> SeedSignature {
+    let policy = SignaturePolicy::parse(&configuration("required", &[key]));
+    let Ok(SignaturePolicy::Required(keys)) = policy else {
+        panic!("{policy:?}");
+    };
+    SeedSignature {
+        key: keys[0].clone(),
+        fingerprint: sample::digest("f"),
+        reference: Some("quay.io/org/seed".to_owned()),
+        claims: [("team".to_owned(), "edge".to_owned())].into(),
+    }
+}
+
+#[test]
+fn signatures() {
+    let policy = |policy: &str, keys: &[&str], expect: Verdict| {
+        let data = configuration(policy, keys);
+        assert_eq!(
+            verdict("signature-policy", |case| case.cluster.configuration = data),
+            expect
+        );
+    };
+    policy("", &[], passed("off"));
+    policy("off", &[KEY], passed("off"));
+    policy("required", &[KEY], passed("required, 1 key"));
+    policy("required", &[KEY, OTHER_KEY], passed("required, 2 keys"));
+    policy(
+        "on",
+        &[KEY],
+        failed(
+            "ConfigMap lifecycle-agent-config: signaturePolicy is \"on\"; it must be required or off: \
+             request stage Idle, correct it and request Prep again",
+        ),
+    );
+
+    let signed = |data: BTreeMap<String, String>, found, fault, expect: Verdict| {
+        let mut case = Case::new();
+        case.cluster.configuration = data;
+        case.facts.pin = Some(SeedPin {
+            signature: found,
+            ..pin()
+        });
+        let check = CHECKS
+            .iter()
+            .find(|check| check.name == "signature")
+            .unwrap();
+        let found = case.with(|subject| {
+            check.verdict(&Subject {
+                signature_fault: fault,
+                cluster: subject.cluster,
+                node: subject.node,
+                ..Subject::of(&spec(None), &case.facts)
+            })
+        });
+        assert_eq!(found, expect);
+    };
+    let required = || configuration("required", &[KEY]);
+    let off = || configuration("off", &[KEY]);
+    let own = || Some(signature(KEY));
+    let good = format!(
+        "with key sha256:{}, as quay.io/org/seed, team=edge",
+        "f".repeat(64)
+    );
+    let refused = Some((ErrorKind::Permanent, "not signed"));
+    let away = Some((ErrorKind::Transient, "no answer"));
+    signed(off(), None, None, passed("not asked for"));
+    signed(off(), None, refused, passed("not asked for"));
+    signed(required(), own(), None, passed(&good));
+    signed(required(), None, refused, failed("not signed"));
+    signed(required(), None, away, unknown("no answer"));
+    let unlooked = unknown("no signature of the image has been looked for yet");
+    signed(required(), None, None, unlooked.clone());
+    signed(required(), Some(signature(OTHER_KEY)), None, unlooked);
+    let garbled = configuration("on", &[KEY]);
+    signed(
+        garbled,
+        own(),
+        None,
+        unknown("what is asked of signatures is not known"),
+    );
+}
+
+#[test]
+fn nothing_is_fetched_before_the_signature_that_is_required() {
+    let check = |policy: &str, keys: &[&str], found: Option<&str>, expect: Result<&str, &str>| {
+        let (state, act, text) = prep(|facts| {
+            let mut cluster = sample::cluster();
+            cluster.configuration = configuration(policy, keys);
+            facts.cluster = ClusterKnowledge::Known(Box::new(cluster));
+            facts.pin = Some(SeedPin {
+                signature: found.map(signature),
+                ..pin()
+            });
+        });
+        match (act, expect) {
+            (Act::Run(plan), Ok(name)) => assert_eq!(plan.name.as_str(), name),
+            (Act::Record, Err(part)) => {
+                assert_eq!(state, State::PrepFailed);
+                assert!(text.contains(part), "{text}");
+            }
+            other => panic!("{other:?}: {text}"),
+        }
+    };
+    check("", &[], None, Ok("fetch-seed"));
+    check("off", &[KEY], None, Ok("fetch-seed"));
+    check("required", &[KEY], None, Ok("verify-seed"));
+    check("required", &[OTHER_KEY, KEY], Some(KEY), Ok("fetch-seed"));
+    // A key that is not trusted any more vouches for nothing.
+    check("required", &[OTHER_KEY], Some(KEY), Ok("verify-seed"));
+    check(
+        "Required",
+        &[KEY],
+        Some(KEY),
+        Err("it must be required or off"),
+    );
+    check("", &[KEY], Some(KEY), Err("signaturePolicy is not"));
+    let (state, _, text) = prep(|facts| {
+        facts.pin = Some(pin());
+        facts.run = RunFact::Failed {
+            plan: planner::PlanName::VerifySeed,
+            kind: ErrorKind::Permanent,
+            error: "image x is not signed".to_owned(),
+            attempt: 1,
+            since: 0,
+        };
+    });
+    assert_eq!(state, State::PrepFailed);
+    assert_eq!(
+        text,
+        "failed to validate seed image info: image x is not signed; request stage Idle, correct it and \
+         request Prep again"
+    );
 }
 
 #[test]

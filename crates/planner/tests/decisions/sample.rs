@@ -40,6 +40,7 @@ pub(crate) fn pin() -> SeedPin {
         node_facts: None,
         architecture: Some("amd64".to_owned()),
         layers: vec![(digest("2"), 1000)],
+        signature: None,
     }
 }
 

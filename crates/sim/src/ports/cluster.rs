@@ -151,6 +151,9 @@ impl Cluster for Node {
             version: self.see(|machine| value(machine, "version")),
             release_registry: "registry.site:5000".to_owned(),
             nodes: vec!["site-node".to_owned()],
+            configuration: self.see(|machine| {
+                serde_json::from_str(&value(machine, "configuration")).unwrap_or_default()
+            }),
             ..ClusterFacts::default()
         })
     }

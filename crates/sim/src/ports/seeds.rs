@@ -1,7 +1,8 @@
 //! The registry, the spool and what is in a seed.
 
+use api::configuration::PublicKey;
 use api::{DeploymentId, ImageRef, StaterootName};
-use node::ports::{FetchRequest, PullSecret, SeedContent, SeedPin, Seeds, Watch};
+use node::ports::{FetchRequest, PullSecret, SeedContent, SeedPin, SeedSignature, Seeds, Watch};
 use node::{ErrorKind, PortError, PortResult};
 
 use crate::machine::{CONTAINERS, Machine, REPOSITORY, deployment_directory, stateroot_directory};
@@ -29,9 +30,21 @@ impl Node {
         })
     }
 
+    /// The image with the pinned digest, whatever its tag stands for now.
+    fn pinned(&self, pin: &SeedPin) -> PortResult<SeedImage> {
+        let found = self.see(|machine| {
+            let mut images = machine.registry.values();
+            images.find(|image| image.pin.digest == pin.digest).cloned()
+        });
+        found.ok_or_else(|| {
+            let text = format!("the registry does not have {}", pin.digest);
+            PortError::plain(ErrorKind::Permanent, text)
+        })
+    }
+
     /// The seed, if all its blobs are in the spool.
     fn spooled(&self, pin: &SeedPin) -> PortResult<SeedImage> {
-        let seed = self.offered(&pin.image)?;
+        let seed = self.pinned(pin)?;
         let complete = self.see(|machine| {
             let mut layers = pin.layers.iter();
             layers.all(|(digest, _)| {
@@ -102,6 +115,21 @@ impl Seeds for Node {
         self.offered(image).map(|seed| seed.pin)
     }
 
+    fn verify(
+        &self,
+        pin: &SeedPin,
+        keys: &[PublicKey],
+        _secret: &PullSecret,
+    ) -> PortResult<SeedSignature> {
+        self.operation("verify", &pin.digest)?;
+        let signature = self.pinned(pin)?.signature;
+        let known = signature.filter(|found| keys.contains(&found.key));
+        known.ok_or_else(|| {
+            let text = format!("image {} is not signed with any of the keys", pin.image);
+            PortError::plain(ErrorKind::Permanent, text)
+        })
+    }
+
     fn fetch(
         &self,
         request: &FetchRequest,
@@ -110,7 +138,7 @@ impl Seeds for Node {
     ) -> PortResult<SeedContent> {
         let FetchRequest { pin, stateroot, .. } = request;
         self.operation("fetch", &pin.digest)?;
-        let seed = self.offered(&pin.image)?;
+        let seed = self.pinned(pin)?;
         for (done, (digest, size)) in (0..).zip(&pin.layers) {
             if !watch.progress(done, None, digest.as_str()) {
                 return Err(PortError::stopped(format!("fetching blob {digest}")));
