@@ -1,5 +1,6 @@
 //! What a registry says of an image.
 
+use seed::mirrors::Mirrors;
 use seed::pin::{SeedPin, parse_labels, parse_manifest};
 
 use crate::judge;
@@ -48,5 +49,37 @@ pub(crate) fn config(bytes: &[u8]) {
     );
     if let Err(error) = pin.seed_info() {
         judge::error(&error);
+    }
+}
+
+/// The first line names an image, what follows is the file that says where it can be had.
+pub(crate) fn registries(bytes: &[u8]) {
+    let Some((image, text)) = str::from_utf8(bytes)
+        .ok()
+        .and_then(|text| text.split_once('\n'))
+    else {
+        return;
+    };
+    let mut mirrors = Mirrors::default();
+    if let Err(error) = mirrors.add(text) {
+        judge::error(&error);
+        return;
+    }
+    let Ok(image) = image.parse() else { return };
+    match mirrors.places(&image) {
+        Err(error) => drop(judge::error(&error)),
+        Ok(places) => {
+            for place in places.mirrors.iter().chain([&places.own]) {
+                judge::line(place);
+            }
+            // Mirrors are others' names for the same repository and version.
+            let name = |image: &api::ImageRef| image.as_str().contains('@');
+            assert!(
+                places
+                    .mirrors
+                    .iter()
+                    .all(|mirror| !name(&image) || name(mirror))
+            );
+        }
     }
 }

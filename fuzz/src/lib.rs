@@ -20,7 +20,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     Target {
         name: "archive",
         run: archive::read,
@@ -52,6 +52,10 @@ pub const TARGETS: [Target; 11] = [
     Target {
         name: "machine-config",
         run: document::machine_config,
+    },
+    Target {
+        name: "registries-conf",
+        run: image::registries,
     },
     Target {
         name: "rpm-ostree",

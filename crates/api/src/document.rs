@@ -19,7 +19,14 @@ impl From<serde_json::Error> for Malformed {
         let (line, column) = (error.line(), error.column());
         let text = error.to_string();
         let place = format!(" at line {line} column {column}");
-        let text = text.strip_suffix(&place).unwrap_or(&text);
+        Self::new(text.strip_suffix(&place).unwrap_or(&text), line, column)
+    }
+}
+
+impl Malformed {
+    /// From what another parser says: `text`, of which one line is kept and not more than 200 characters, and where.
+    #[must_use]
+    pub fn new(text: &str, line: usize, column: usize) -> Self {
         let mut reason = String::new();
         for character in text.chars().take(LIMIT) {
             if character.is_control() {

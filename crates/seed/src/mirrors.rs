@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use api::ImageRef;
+use api::document::Malformed;
 use serde::Deserialize;
 
 /// Longest file that is read, in bytes.
@@ -38,7 +39,7 @@ pub enum MirrorsError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: Box<toml::de::Error>,
+        source: Malformed,
     },
     /// The node must not use the registry.
     #[error("the node's registries.conf blocks the registry of image {image}")]
@@ -116,16 +117,20 @@ impl Mirrors {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(source) => return Err(MirrorsError::Read { path, source }),
             };
-            mirrors.add(&text).map_err(|source| {
-                let source = Box::new(source);
-                MirrorsError::Malformed { path, source }
-            })?;
+            mirrors
+                .add(&text)
+                .map_err(|source| MirrorsError::Malformed { path, source })?;
         }
         Ok(mirrors)
     }
 
-    fn add(&mut self, text: &str) -> Result<(), toml::de::Error> {
-        let document: Document = toml::from_str(text)?;
+    /// Adds the tables of one file; they override those of the same prefix.
+    ///
+    /// # Errors
+    ///
+    /// When it is no such file.
+    pub fn add(&mut self, text: &str) -> Result<(), Malformed> {
+        let document: Document = toml::from_str(text).map_err(|error| malformed(text, &error))?;
         for mut entry in document.registry {
             if entry.prefix.is_empty() {
                 entry.prefix.clone_from(&entry.location);
@@ -172,6 +177,15 @@ impl Mirrors {
             },
         })
     }
+}
+
+/// The parser's own text shows the lines around the place, over several of its own.
+fn malformed(text: &str, error: &toml::de::Error) -> Malformed {
+    let at = error.span().map_or(0, |span| span.start);
+    let before = text.get(..at).unwrap_or_default();
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    let lines = before.matches('\n').count();
+    Malformed::new(error.message(), lines + 1, line.chars().count() + 1)
 }
 
 /// Bytes of `image` that `prefix` stands for; `None` when it is not one of the image's. `*.example.com`
@@ -305,5 +319,10 @@ mod tests {
         write("registries.conf.d/2.conf", "[[registry]\nlocation = ");
         let error = Mirrors::read(dir.path()).unwrap_err();
         assert!(error.to_string().contains("2.conf"), "{error}");
+        let why = std::error::Error::source(&error).unwrap().to_string();
+        assert!(
+            why.ends_with("at line 1 column 12") && !why.contains('\n'),
+            "{why}"
+        );
     }
 }

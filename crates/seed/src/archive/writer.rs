@@ -105,6 +105,10 @@ impl<W: Write> ArchiveWriter<W> {
             name.extend_from_slice(b"./");
         }
         name.extend_from_slice(path.as_bytes());
+        if path.is_root() && !dir {
+            // A slash at the end says that it is a directory.
+            return b".".to_vec();
+        }
         if dir && !name.ends_with(b"/") {
             name.push(b'/');
         }
