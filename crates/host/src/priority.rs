@@ -27,23 +27,22 @@ pub(crate) fn step_back() {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::process::Command;
+    use std::time::Duration;
 
     use super::*;
+    use crate::command::Command;
 
     #[test]
     fn threads_inherit_it_and_others_keep_theirs() {
         let classes = || {
             let task = fs::read_link("/proc/thread-self").unwrap();
             let id = task.file_name().unwrap().to_str().unwrap().to_owned();
-            let class = Command::new("ionice").args(["-p", &id]).output().unwrap();
+            let ionice = Command::new("ionice", Duration::from_secs(10));
+            let class = ionice.args(["-p", &id]).run().unwrap();
             let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
             let (_, fields) = stat.rsplit_once(')').unwrap();
             let nice: i32 = fields.split_whitespace().nth(16).unwrap().parse().unwrap();
-            (
-                String::from_utf8(class.stdout).unwrap().trim().to_owned(),
-                nice,
-            )
+            (String::from_utf8(class).unwrap().trim().to_owned(), nice)
         };
         let before = classes();
         let inside = std::thread::spawn(move || {
