@@ -224,7 +224,15 @@ impl Known {
             .pull_secret
             .clone()
             .or_else(|| secret.map(|secret| secret.name.clone()));
-        let mut pin = resolve(seed.as_ref(), secret.as_deref(), &layout, cluster.as_ref());
+        // What a Prep that is under way goes by, whatever the tag stands for by now.
+        let recorded = match arguments.image {
+            None => recorded(seed.as_ref(), &layout),
+            Some(_) => None,
+        };
+        let mut pin = recorded.map_or_else(
+            || resolve(seed.as_ref(), secret.as_deref(), &layout, cluster.as_ref()),
+            Ok,
+        );
         if let (Ok(pin), Some(seed)) = (&pin, seed.as_mut())
             && arguments.image.is_some()
             && seed.version.is_empty()
@@ -460,6 +468,14 @@ fn booted(layout: &Layout) -> Result<DeploymentId, String> {
         (None, _) => Err("no deployment is known to be booted".to_owned()),
         (Some(_), Some(_)) => Err("more than one deployment is listed as booted".to_owned()),
     }
+}
+
+/// What Prep resolved this image to.
+fn recorded(seed: Option<&SeedImageRef>, layout: &Layout) -> Option<SeedPin> {
+    let image: ImageRef = seed?.image.parse().ok()?;
+    let files = HostFiles::new(layout.clone());
+    let pin: Option<SeedPin> = record::read(&files, Record::SeedPin).ok()?;
+    pin.filter(|pin| pin.image == image)
 }
 
 /// Asks the registry, in memory only.

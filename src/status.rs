@@ -7,8 +7,9 @@ use api::{ImageBasedUpgrade, Stage, annotation};
 use engine::{JournalStore, RunView, StepState};
 use host::{HostFiles, HostOstree, Layout};
 use node::ports::{Cluster, Deployment, Ostree};
+use node::record::{self, Record};
 use node::{FailureNote, JournalFiles, PortResult, ProgressNote};
-use planner::PlanName;
+use planner::{PlanName, SeedPin};
 use serde_json::{Value, json};
 
 use crate::background::Background;
@@ -19,6 +20,8 @@ use crate::node_ports::connect;
 struct Found {
     upgrade: Result<Option<ImageBasedUpgrade>, String>,
     deployments: Result<Vec<Deployment>, String>,
+    /// The seed as Prep resolved and verified it; known until Idle.
+    seed: Option<SeedPin>,
     run: Option<RunView>,
     /// What that run told last of a step that is not done.
     progress: Option<ProgressNote>,
@@ -37,6 +40,7 @@ pub(crate) fn run(api: &ApiServer, output: Output) -> Result<()> {
     let found = Found {
         upgrade: upgrade(api, &background).map_err(chain),
         deployments: HostOstree::new(layout).deployments().map_err(chain),
+        seed: record::read(&files, Record::SeedPin).ok().flatten(),
         run,
         progress,
     };
@@ -62,6 +66,7 @@ fn text(found: &Found) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = write_upgrade(&mut text, &found.upgrade);
+    let _ = write_signature(&mut text, found.seed.as_ref());
     let _ = write_deployments(&mut text, &found.deployments);
     if let Some(run) = &found.run {
         let _ = write_run(&mut text, run, found.progress.as_ref());
@@ -115,6 +120,19 @@ fn write_upgrade(
         )?;
     }
     Ok(())
+}
+
+fn write_signature(text: &mut String, seed: Option<&SeedPin>) -> std::fmt::Result {
+    let Some(signature) = seed.and_then(|seed| seed.signature.as_ref()) else {
+        return Ok(());
+    };
+    let named = signature.reference.as_deref();
+    let named = named.map_or_else(String::new, |name| format!(", as {name}"));
+    writeln!(
+        text,
+        "Seed signed with key {}{named}",
+        signature.fingerprint
+    )
 }
 
 fn write_deployments(
@@ -196,6 +214,11 @@ fn document(found: &Found) -> Value {
     json!({
         "upgrade": known(found.upgrade.as_ref().map(|ibu| json!(ibu))),
         "deployments": known(deployments),
+        "seed": found.seed.as_ref().map(|seed| json!({
+            "image": seed.image,
+            "digest": seed.digest,
+            "signature": seed.signature,
+        })),
         "stage": found.run.as_ref().and_then(stage),
         "latestRun": found.run,
         "progress": found.progress,
@@ -257,6 +280,7 @@ mod tests {
         Found {
             upgrade: Err("connection refused".to_owned()),
             deployments: Ok(Vec::new()),
+            seed: None,
             run: Some(run),
             progress: Some(progress),
         }
@@ -274,6 +298,33 @@ Latest run: fetch-seed of stage Prep (unfinished)
 Progress at 2024-02-01T19:20:39Z: step fetch-seed (1 of 2): 512 of 1830 MiB, 85 MiB/s, 16 s left (layer)
 Last error (transient, 2024-02-01T19:20:40Z): fetching a blob: reset
 "
+        );
+    }
+
+    #[test]
+    fn who_signed_the_seed_is_told() {
+        let mut found = found();
+        found.seed = serde_json::from_value(json!({
+            "image": "quay.io/org/seed:1",
+            "digest": format!("sha256:{}", "1".repeat(64)),
+            "formatVersion": "4",
+            "clusterInfo": null,
+            "layers": [],
+            "signature": {
+                "key": "AAAA",
+                "fingerprint": format!("sha256:{}", "f".repeat(64)),
+                "reference": "quay.io/org/seed",
+            },
+        }))
+        .unwrap();
+        let line = format!(
+            "Seed signed with key sha256:{}, as quay.io/org/seed\n",
+            "f".repeat(64)
+        );
+        assert!(text(&found).contains(&line), "{}", text(&found));
+        assert_eq!(
+            document(&found)["seed"]["signature"]["reference"],
+            "quay.io/org/seed"
         );
     }
 

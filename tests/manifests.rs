@@ -128,7 +128,12 @@ fn names_and_namespaces_bind() {
         "lifecycle-agent-config",
         true,
     );
-    check("get", " configmaps  openshift-lifecycle-agent", "other", false);
+    check(
+        "get",
+        " configmaps  openshift-lifecycle-agent",
+        "other",
+        false,
+    );
     check(
         "use",
         "security.openshift.io securitycontextconstraints",

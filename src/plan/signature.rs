@@ -19,9 +19,12 @@ pub(super) fn verify(
     let Ok(SignaturePolicy::Required(keys)) = SignaturePolicy::parse(&facts.configuration) else {
         return None;
     };
-    let verified = access().and_then(|(seeds, secret)| {
-        patiently(|| seeds.verify(pin, &keys, &secret))
-    });
+    let known = pin.signature.as_ref();
+    if known.is_some_and(|known| keys.contains(&known.key)) {
+        return None;
+    }
+    let verified =
+        access().and_then(|(seeds, secret)| patiently(|| seeds.verify(pin, &keys, &secret)));
     match verified {
         Ok(signature) => {
             pin.signature = Some(signature);
@@ -38,7 +41,9 @@ pub(super) fn told(fault: &Option<(ErrorKind, String)>) -> Option<(ErrorKind, &s
 
 /// The answer of the row about the signature, in a line.
 pub(super) fn row(answers: &[Answer]) -> String {
-    let row = answers.iter().find(|answer| answer.check.name == "signature");
+    let row = answers
+        .iter()
+        .find(|answer| answer.check.name == "signature");
     row.map_or_else(String::new, |answer| {
         format!("{}: {}", answer.verdict.as_str(), answer.verdict.text())
     })

@@ -36,7 +36,7 @@ const SIGNATURE_LIMIT: usize = 4096;
 /// Most optional claims that are kept, and the longest name and value in characters.
 const CLAIMS_LIMIT: usize = 16;
 const CLAIM_LIMIT: usize = 256;
-/// Most signatures of which an error tells why they do not count.
+/// Most signatures of which an error tells why they do not count, and most keys that it names.
 const TOLD_LIMIT: usize = 5;
 
 /// The tag of the image that holds the signatures of the manifest `digest`.
@@ -130,6 +130,23 @@ pub struct Listed {
     pub payload: Blob,
     /// Base64 of the signature, as it came; `None` = the annotation is missing.
     pub signature: Option<String>,
+}
+
+impl Listed {
+    /// Whether its payload may be fetched.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, in a line.
+    pub fn check_size(&self) -> Result<(), String> {
+        let size = self.payload.size;
+        if size > PAYLOAD_LIMIT {
+            return Err(format!(
+                "has a payload of {size} bytes, more than {PAYLOAD_LIMIT}"
+            ));
+        }
+        Ok(())
+    }
 }
 
 #[derive(Deserialize)]
@@ -280,11 +297,15 @@ pub(crate) fn refused(
     if faults.len() > TOLD_LIMIT {
         tried.push(format!("and {} more", faults.len() - TOLD_LIMIT));
     }
-    let keys: Vec<_> = keys.iter().map(|key| key.fingerprint().as_str()).collect();
+    let prints = keys.iter().map(|key| key.fingerprint().as_str());
+    let mut prints: Vec<_> = prints.take(TOLD_LIMIT).map(str::to_owned).collect();
+    if keys.len() > TOLD_LIMIT {
+        prints.push(format!("{} more", keys.len() - TOLD_LIMIT));
+    }
     SignatureError::Refused {
         image: image.clone(),
         digest: digest.clone(),
         tried: tried.join("; "),
-        keys: keys.join(", "),
+        keys: prints.join(", "),
     }
 }

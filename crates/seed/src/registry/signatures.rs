@@ -6,7 +6,7 @@ use oci_client::{Reference, RegistryOperation};
 
 use super::{Registry, RegistryError, Sources, passed_over};
 use crate::signature::{
-    self, Key, Listed, PAYLOAD_LIMIT, SignatureError, Signer, parse_manifest, refused, verify,
+    self, Key, Listed, SignatureError, Signer, parse_manifest, refused, verify,
 };
 use crate::watch::Watch;
 
@@ -78,11 +78,8 @@ impl Registry {
         listed: &Listed,
         watch: &mut dyn Watch,
     ) -> Result<Result<Vec<u8>, String>, RegistryError> {
-        if listed.payload.size > PAYLOAD_LIMIT {
-            let size = listed.payload.size;
-            return Ok(Err(format!(
-                "has a payload of {size} bytes, more than {PAYLOAD_LIMIT}"
-            )));
+        if let Err(fault) = listed.check_size() {
+            return Ok(Err(fault));
         }
         match self.fetch(&listed.payload, watch).await {
             Ok(payload) => Ok(Ok(payload)),
