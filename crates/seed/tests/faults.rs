@@ -9,12 +9,14 @@ mod faulty;
 
 use std::io::Read;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use faulty::{Fault, Faulty, digest, noise};
 use seed::layout::Layout;
 use seed::pipe::pipe;
 use seed::registry::{Registry, RegistryError, Resolved, Sources};
 use seed::spool::{pass, spool};
+use seed::watch::Watching;
 
 const MIB: u64 = 1 << 20;
 
@@ -223,6 +225,37 @@ fn a_bad_mirror_is_passed_over() {
     check("403", Fault::Status(403, None), 3 * MIB);
     check("503", Fault::Status(503, None), 3 * MIB);
     check("wrong byte", Fault::WrongByte, 3 * MIB);
+}
+
+#[test]
+fn a_stop_while_the_spool_is_checked_loses_nothing() {
+    let layer = noise(4 << 20, 8);
+    let server = Faulty::start(layer.clone());
+    let client = server.client();
+    let resolved = resolved(&client);
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::create(dir.path()).unwrap();
+    let gone = [Fault::Status(503, None); 4];
+    server.will(&[&[Fault::Truncated(3 << 20)], &gone[..]].concat());
+    block_on(spool((&client).into(), &resolved, &layout, None, &mut ())).unwrap_err();
+    let seen = AtomicU64::new(0);
+    let mut stopping = Watching {
+        advanced: |bytes| {
+            seen.fetch_add(bytes, Relaxed);
+        },
+        stop: || seen.load(Relaxed) >= MIB,
+    };
+    let stopped = block_on(spool(
+        (&client).into(),
+        &resolved,
+        &layout,
+        None,
+        &mut stopping,
+    ));
+    assert!(stopped.is_err());
+    let before = server.sent();
+    block_on(spool((&client).into(), &resolved, &layout, None, &mut ())).unwrap();
+    assert!(server.sent() - before <= MIB + (256 << 10));
 }
 
 /// What comes through the pipe is the layer, once, whatever happens on the way.

@@ -106,7 +106,13 @@ impl<'a> Growing<'a> {
         let known = growing
             .verify(&mut file, blob, &records, watch)
             .map_err(failed("reading", &path))?;
-        if known < records.len() && !watch.stop_requested() {
+        if watch.stop_requested() {
+            // Before anything is cut: what was not looked at is not lost.
+            return Err(LayoutError::Stopped {
+                digest: blob.digest.clone(),
+            });
+        }
+        if known < records.len() {
             let lost = records.len() - known;
             tracing::info!(blob = %blob.digest, lost, "the spool lost its newest chunks");
         }
