@@ -80,6 +80,8 @@ pub const CONTROLLER: &[Permission] = &[
     // Whether the cluster is healthy enough to begin.
     Permission::of(Verb::List, &kind::CLUSTER_OPERATOR),
     Permission::of(Verb::List, &kind::MACHINE_CONFIG_POOL),
+    // The agent's own configuration.
+    Permission::of(Verb::Get, &kind::CONFIG_MAP).within(""),
     // Registry credentials named by the user.
     Permission::of(Verb::Get, &kind::SECRET).within(""),
     // Images that the clean-up of container storage has to leave alone.
