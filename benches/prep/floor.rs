@@ -4,14 +4,14 @@ use std::fs;
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::ground::Ground;
 use crate::usage::run;
 
-/// Seconds of each part alone, from a warm cache where it does not say otherwise.
+/// Seconds of each part alone, read from the page cache where it can be.
 #[derive(Debug)]
-pub struct Floor {
+pub(crate) struct Floor {
     download: f64,
     hash: f64,
     inflate: f64,
@@ -20,7 +20,7 @@ pub struct Floor {
 
 impl Floor {
     /// The slowest: what a perfect pipeline takes.
-    pub fn slowest(&self) -> f64 {
+    pub(crate) fn slowest(&self) -> f64 {
         self.download
             .max(self.hash)
             .max(self.inflate)
@@ -29,9 +29,8 @@ impl Floor {
 }
 
 /// Measures all parts.
-pub fn measure(ground: &Ground) -> Result<Floor> {
+pub(crate) fn measure(ground: &Ground) -> Result<Floor> {
     let timed = |script: &str| -> Result<f64> {
-        fs::write("/proc/sys/vm/drop_caches", "1")?;
         let started = Instant::now();
         run(Command::new("bash")
             .args(["-c", script])
@@ -40,19 +39,16 @@ pub fn measure(ground: &Ground) -> Result<Floor> {
     };
     let blob = "$(find registry/docker/registry/v2/blobs -name data -size +100M)";
     let digest = format!("sha256:$(basename $(dirname {blob}))");
-    let (registry, _) = ground
-        .image()
-        .split_once('/')
-        .map(|(a, b)| (a.to_owned(), b.to_owned()))
-        .unwrap();
+    let image = ground.image();
+    let (registry, _) = image.split_once('/').context("the seed's reference")?;
     let download = timed(&format!(
         "curl -fsS --cacert certs/ca.crt https://{registry}/v2/seed/blobs/{digest} > /dev/null"
     ))?;
     let hash = timed(&format!("cat {blob} | openssl dgst -sha256 > /dev/null"))?;
     let inflate = inflate(ground)?;
     ground.place("floor")?;
-    // As many writers as the machine has cores; the sources are in the page cache or as cold as for the others.
-    run(Command::new("bash").args(["-c", "cat $(find repo capture/var -type f | head -c 100000000 | tr '\\n' ' ' | head -c 0) /dev/null; tar cf - repo capture/var | cat > /dev/null"]).current_dir(&ground.dir))?;
+    // As many writers as the machine has cores (two trees), reading from the page cache.
+    timed("tar cf - repo capture/var | cat > /dev/null")?;
     let started = Instant::now();
     run(Command::new("bash")
         .args([

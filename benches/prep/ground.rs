@@ -14,29 +14,29 @@ use crate::usage::{bytes_below, run};
 const EDITION: &str = "bench-prep-1";
 
 /// Options of every archive in a seed (contract S 0.1).
-pub const TAR: [&str; 4] = ["--selinux", "--xattrs", "--xattrs-include=*", "--acls"];
+pub(crate) const TAR: [&str; 4] = ["--selinux", "--xattrs", "--xattrs-include=*", "--acls"];
 
 /// The stateroot that is installed.
-pub const STATEROOT: &str = "rhcos_4.17.4";
+pub(crate) const STATEROOT: &str = "rhcos_4.17.4";
 
 /// The made seed.
-pub struct Seed {
+pub(crate) struct Seed {
     /// Checksum of its commit.
-    pub commit: String,
+    pub(crate) commit: String,
     /// Bytes of its layer.
-    pub compressed: u64,
+    pub(crate) compressed: u64,
     /// Bytes of its repository and `/var`.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Files of both.
-    pub files: u64,
+    pub(crate) files: u64,
 }
 
 /// Everything that the installations need. The registry ends with it.
-pub struct Ground {
+pub(crate) struct Ground {
     /// What both kinds of installation start from, and the seed's trees.
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// The seed.
-    pub seed: Seed,
+    pub(crate) seed: Seed,
     registry: Child,
     port: u16,
 }
@@ -50,7 +50,7 @@ impl Drop for Ground {
 
 impl Ground {
     /// Takes the seed from the cache, or makes it, and starts the registry.
-    pub fn prepare() -> Result<Ground> {
+    pub(crate) fn prepare() -> Result<Ground> {
         let dir = boxed::cache_dir().join(EDITION);
         fs::create_dir_all(&dir)?;
         certificates(&dir)?;
@@ -76,17 +76,17 @@ impl Ground {
     }
 
     /// The seed's reference.
-    pub fn image(&self) -> String {
+    pub(crate) fn image(&self) -> String {
         format!("127.0.0.1:{}/seed:1", self.port)
     }
 
     /// The certificate that the registry's is signed with.
-    pub fn authority(&self) -> PathBuf {
+    pub(crate) fn authority(&self) -> PathBuf {
         self.dir.join("certs/ca.crt")
     }
 
     /// An empty directory for an installation.
-    pub fn place(&self, name: &str) -> Result<PathBuf> {
+    pub(crate) fn place(&self, name: &str) -> Result<PathBuf> {
         let path = self.dir.join(name);
         if path.exists() {
             // Deployments are immutable.
@@ -99,7 +99,7 @@ impl Ground {
     }
 
     /// A sysroot without deployments.
-    pub fn sysroot(&self, path: &Path) -> Result<()> {
+    pub(crate) fn sysroot(&self, path: &Path) -> Result<()> {
         fs::create_dir_all(path)?;
         run(Command::new("ostree").args(["admin", "init-fs"]).arg(path))?;
         let repo = format!("--repo={}", path.join("ostree/repo").display());
@@ -109,7 +109,7 @@ impl Ground {
     }
 
     /// A podman that knows the registry, with its storage in `root`.
-    pub fn podman(&self, root: &Path) -> Command {
+    pub(crate) fn podman(&self, root: &Path) -> Command {
         let mut command = Command::new("podman");
         command
             .arg("--root")

@@ -11,7 +11,7 @@ use crate::ground::{Ground, STATEROOT};
 use crate::usage::{Meter, Usage};
 
 /// Installs the seed once and measures it.
-pub fn measure(ground: &Ground) -> Result<Usage> {
+pub(crate) fn measure(ground: &Ground) -> Result<Usage> {
     let place = ground.place("ours")?;
     let sysroot = place.join("sysroot");
     ground.sysroot(&sysroot)?;
@@ -33,7 +33,7 @@ pub fn measure(ground: &Ground) -> Result<Usage> {
 }
 
 /// `--install IMAGE PLACE`: what [`measure`] starts. Prints its peak in KiB.
-pub fn run(arguments: &[String]) -> Result<()> {
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let [image, place, ..] = arguments else {
         anyhow::bail!("--install IMAGE PLACE");
     };

@@ -9,7 +9,7 @@ use crate::ground::{Ground, STATEROOT, TAR};
 use crate::usage::{Meter, Usage, run};
 
 /// Installs the seed once.
-pub fn install(ground: &Ground) -> Result<Usage> {
+pub(crate) fn install(ground: &Ground) -> Result<Usage> {
     let place = ground.place("stock")?;
     let sysroot = place.join("sysroot");
     ground.sysroot(&sysroot)?;

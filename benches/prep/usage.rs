@@ -13,17 +13,17 @@ const TICKS: f64 = 100.0;
 
 /// The cost of one installation.
 #[derive(Clone, Debug)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// Seconds until everything is on the disk.
-    pub wall: f64,
+    pub(crate) wall: f64,
     /// CPU seconds of the processes.
-    pub cpu: f64,
+    pub(crate) cpu: f64,
     /// Bytes that the processes had written to the disk.
-    pub written: u64,
+    pub(crate) written: u64,
     /// Bytes that remain, without the spool.
-    pub remaining: u64,
+    pub(crate) remaining: u64,
     /// Largest resident set of the installing process, if it is one.
-    pub peak_rss_mib: Option<f64>,
+    pub(crate) peak_rss_mib: Option<f64>,
 }
 
 impl fmt::Display for Usage {
@@ -46,14 +46,14 @@ impl fmt::Display for Usage {
 
 impl Usage {
     /// The one with the median wall time.
-    pub fn median(mut all: Vec<Usage>) -> Usage {
+    pub(crate) fn median(mut all: Vec<Usage>) -> Usage {
         all.sort_by(|a, b| a.wall.total_cmp(&b.wall));
         all.swap_remove(all.len() / 2)
     }
 }
 
 /// The cost of processes that this one starts and waits for from now on.
-pub struct Meter {
+pub(crate) struct Meter {
     started: Instant,
     cpu: f64,
     written: u64,
@@ -61,7 +61,7 @@ pub struct Meter {
 
 impl Meter {
     /// Drops the page cache and starts.
-    pub fn start() -> Result<Meter> {
+    pub(crate) fn start() -> Result<Meter> {
         run(&mut Command::new("sync"))?;
         fs::write("/proc/sys/vm/drop_caches", "3").context("dropping the page cache")?;
         Ok(Meter {
@@ -72,7 +72,7 @@ impl Meter {
     }
 
     /// Makes the filesystem of `directory` durable and reads the meter; what remains is in `kept`.
-    pub fn stop(self, directory: &Path, kept: &[&Path]) -> Result<Usage> {
+    pub(crate) fn stop(self, directory: &Path, kept: &[&Path]) -> Result<Usage> {
         run(Command::new("sync").arg("-f").arg(directory))?;
         Ok(Usage {
             wall: self.started.elapsed().as_secs_f64(),
@@ -88,7 +88,7 @@ impl Meter {
 }
 
 /// Runs a command to its end; gives what it printed.
-pub fn run(command: &mut Command) -> Result<String> {
+pub(crate) fn run(command: &mut Command) -> Result<String> {
     let output = command
         .output()
         .with_context(|| format!("starting {command:?}"))?;
@@ -101,7 +101,7 @@ pub fn run(command: &mut Command) -> Result<String> {
 }
 
 /// Bytes that a directory occupies, links counted once.
-pub fn bytes_below(path: &Path) -> Result<u64> {
+pub(crate) fn bytes_below(path: &Path) -> Result<u64> {
     let printed = run(Command::new("du").args(["-sx", "--block-size=1"]).arg(path))?;
     let number = printed.split_whitespace().next().unwrap_or_default();
     Ok(number.parse()?)
