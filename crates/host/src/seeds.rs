@@ -265,18 +265,19 @@ fn sync(directory: &Path) -> PortResult<()> {
 impl Seeds for HostSeeds {
     fn resolve(&self, image: &ImageRef, secret: &PullSecret) -> PortResult<SeedPin> {
         let places = Places::of(&self.layout, image, secret)?;
-        let pin = blocking(
+        let resolved = blocking(
             places.sources().resolve(&mut ()),
             &format!("resolving image {image}"),
-        )?
-        .pin;
+        )?;
+        let architecture = seed::pin::parse_architecture(&resolved.config);
+        let pin = resolved.pin;
         let label = |name: &str| pin.labels.get(name).cloned();
         Ok(SeedPin {
             image: image.clone(),
             format_version: label(api::label::SEED_FORMAT_VERSION),
             cluster_info: label(api::label::SEED_CLUSTER_INFO),
             node_facts: label(api::label::SEED_NODE_FACTS),
-            architecture: None,
+            architecture,
             signature: None,
             layers: pin
                 .layers

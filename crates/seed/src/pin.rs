@@ -99,6 +99,7 @@ struct Descriptor {
 #[derive(Deserialize)]
 struct Config {
     config: Option<ConfigLabels>,
+    architecture: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -189,9 +190,27 @@ pub fn parse_labels(bytes: &[u8]) -> Result<BTreeMap<String, String>, ImageError
         .unwrap_or_default())
 }
 
+/// The architecture that an image configuration is for, as OCI calls it; `None` when it does not say.
+#[must_use]
+pub fn parse_architecture(bytes: &[u8]) -> Option<String> {
+    let config: Config = document::parse(bytes).ok()?;
+    config.architecture.filter(|name| !name.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn architectures() {
+        let check = |config: &str, expect: Option<&str>| {
+            assert_eq!(parse_architecture(config.as_bytes()).as_deref(), expect);
+        };
+        check(r#"{"architecture":"arm64","config":{}}"#, Some("arm64"));
+        check(r#"{"architecture":"","config":null}"#, None);
+        check(r#"{"config":null}"#, None);
+        check("[", None);
+    }
 
     #[test]
     fn manifests() {
