@@ -9,6 +9,7 @@ mod auth;
 mod document;
 mod image;
 mod judge;
+mod signature;
 
 /// A parser under test.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +21,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 14] = [
     Target {
         name: "archive",
         run: archive::read,
@@ -68,6 +69,14 @@ pub const TARGETS: [Target; 12] = [
     Target {
         name: "seed-node-facts",
         run: document::seed_node_facts,
+    },
+    Target {
+        name: "signature-keys",
+        run: signature::keys,
+    },
+    Target {
+        name: "signature-manifest",
+        run: signature::manifest,
     },
 ];
 

@@ -16,8 +16,7 @@ pub(crate) fn verify(
     keys: &[PublicKey],
     secret: &PullSecret,
 ) -> PortResult<SeedSignature> {
-    let image = &pin.image;
-    let attempted = || format!("verifying the signature of image {image}");
+    let attempted = || "verifying the seed's signature".to_owned();
     // A tag that moved since has other signatures.
     let places = Places::of(layout, &pinned(pin)?, secret)?;
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -64,51 +64,43 @@ pub enum SignatureError {
     #[error("ConfigMap lifecycle-agent-config: {0}; correct it")]
     Key(#[from] InvalidKey),
     /// The registry did not say.
-    #[error("looking for the signatures of image {image} with digest {digest}")]
+    #[error("looking for the signatures of image {image}")]
     Registry {
-        /// Which image.
-        image: ImageRef,
-        /// Its manifest.
-        digest: Digest,
+        /// Which image, with its digest.
+        image: String,
         /// Why.
         #[source]
         source: RegistryError,
     },
     /// There is none.
     #[error(
-        "image {image} with digest {digest} is not signed, and signaturePolicy is required: its repository has no tag {tag}; \
+        "image {image} is not signed, and signaturePolicy is required: its repository has no tag {tag}; \
          sign it (cosign sign --key), or name a signed one"
     )]
     Missing {
-        /// Which image.
-        image: ImageRef,
-        /// Its manifest.
-        digest: Digest,
+        /// Which image, with its digest.
+        image: String,
         /// Where signatures were looked for.
         tag: String,
     },
     /// What is at the place of the signatures is something else.
     #[error(
-        "the signatures of image {image} with digest {digest}, which signaturePolicy requires, cannot be read: {why}; sign it again"
+        "the signatures of image {image}, which signaturePolicy requires, cannot be read: {why}; sign it again"
     )]
     Unreadable {
-        /// Which image.
-        image: ImageRef,
-        /// Its manifest.
-        digest: Digest,
+        /// Which image, with its digest.
+        image: String,
         /// Why.
         why: String,
     },
     /// None of those that there are is good.
     #[error(
-        "image {image} with digest {digest} has no good signature, and signaturePolicy is required: {tried}; tried with {keys}; \
+        "image {image} has no good signature, and signaturePolicy is required: {tried}; tried with {keys}; \
          have it signed by the owner of a configured key, or add the signer's key to signatureKeys"
     )]
     Refused {
-        /// Which image.
-        image: ImageRef,
-        /// Its manifest.
-        digest: Digest,
+        /// Which image, with its digest.
+        image: String,
         /// What is wrong with each.
         tried: String,
         /// The keys, by their fingerprints.
@@ -283,6 +275,15 @@ pub fn verify(
     })
 }
 
+/// An image with the digest that is meant, for people.
+pub(crate) fn named(image: &ImageRef, digest: &Digest) -> String {
+    if image.as_str().ends_with(digest.as_str()) {
+        image.to_string()
+    } else {
+        format!("{image} ({digest})")
+    }
+}
+
 /// What was wrong with each signature that was tried, and with which keys.
 pub(crate) fn refused(
     image: &ImageRef,
@@ -303,8 +304,7 @@ pub(crate) fn refused(
         prints.push(format!("{} more", keys.len() - TOLD_LIMIT));
     }
     SignatureError::Refused {
-        image: image.clone(),
-        digest: digest.clone(),
+        image: named(image, digest),
         tried: tried.join("; "),
         keys: prints.join(", "),
     }

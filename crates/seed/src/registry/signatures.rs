@@ -6,7 +6,7 @@ use oci_client::{Reference, RegistryOperation};
 
 use super::{Registry, RegistryError, Sources, passed_over};
 use crate::signature::{
-    self, Key, Listed, SignatureError, Signer, parse_manifest, refused, verify,
+    self, Key, Listed, SignatureError, Signer, named, parse_manifest, refused, verify,
 };
 use crate::watch::Watch;
 
@@ -22,10 +22,9 @@ impl Registry {
         keys: &[Key],
         watch: &mut dyn Watch,
     ) -> Result<Signer, SignatureError> {
-        let image = || self.image.clone();
+        let image = || named(&self.image, digest);
         let failed = |source| SignatureError::Registry {
             image: image(),
-            digest: digest.clone(),
             source,
         };
         let asked = self.signature_manifest(digest);
@@ -33,13 +32,11 @@ impl Registry {
         let Some(manifest) = asked.map_err(failed)? else {
             return Err(SignatureError::Missing {
                 image: image(),
-                digest: digest.clone(),
                 tag: signature::tag(digest),
             });
         };
         let listed = parse_manifest(&manifest).map_err(|why| SignatureError::Unreadable {
             image: image(),
-            digest: digest.clone(),
             why,
         })?;
         let mut faults = Vec::new();
