@@ -34,7 +34,7 @@ const BUFFERS: usize = 8;
 const BUFFER: usize = 256 << 10;
 
 /// How often what was written so far is sent to the disk: at the end little is left to wait for.
-const FLUSH_INTERVAL: Duration = Duration::from_millis(400);
+const FLUSH_INTERVAL: Duration = Duration::from_millis(800);
 
 /// What was made of a seed while it arrived.
 pub(crate) struct Ingested {

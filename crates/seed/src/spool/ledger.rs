@@ -11,6 +11,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 /// Bytes of one record.
 const RECORD: usize = 40;
@@ -21,6 +22,10 @@ const LIMIT: u64 = 64 << 20;
 /// Bytes that may be written and not yet be in the ledger: what a power cut costs at most, with one
 /// chunk that is under way. Limits of the brief: 8 MiB (issue 4, item 4).
 const UNSETTLED_LIMIT: u64 = 6 << 20;
+
+/// Bytes that are waited for, and for how long, before the disk is asked to settle: it writes its own metadata each time.
+const BATCH: u64 = 2 << 20;
+const BATCH_WAIT: Duration = Duration::from_millis(100);
 
 /// A beginning of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,6 +151,14 @@ fn keep_ledger(shared: &Shared, data: &File, ledger: &mut File) {
         while state.pending.is_empty() && !state.closed {
             state = shared.wait(state);
         }
+        let is_short = |state: &mut State| {
+            let noted = state.pending.last().map_or(0, |record| record.len);
+            !state.closed && noted < state.settled + BATCH
+        };
+        let (mut state, _) = shared
+            .changed
+            .wait_timeout_while(state, BATCH_WAIT, is_short)
+            .unwrap_or_else(PoisonError::into_inner);
         let records = std::mem::take(&mut state.pending);
         drop(state);
         let Some(last) = records.last() else { return };
