@@ -5,6 +5,7 @@
 //! a new one each time or can, and nothing is left that would need a timer while nobody asks.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -36,6 +37,8 @@ const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);
 const CONNECTIONS: usize = 16;
 /// Wait after a connection could not be taken (no descriptors left, most likely).
 const REST: Duration = Duration::from_millis(200);
+/// Wait before an address that is taken is tried again: the agent before this one may still be ending.
+const REBIND: Duration = Duration::from_secs(5);
 /// Bytes of a request's head.
 const HEAD_LIMIT: usize = 16 << 10;
 
@@ -65,6 +68,16 @@ pub(crate) enum BindAddress {
     Any(u16),
     /// At one.
     One(SocketAddr),
+}
+
+impl fmt::Display for BindAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("0"),
+            Self::Any(port) => write!(f, ":{port}"),
+            Self::One(address) => address.fmt(f),
+        }
+    }
 }
 
 impl FromStr for BindAddress {
@@ -125,8 +138,8 @@ impl Answer {
     }
 }
 
-/// Serves what the arguments say on the runtime, as long as that lives. An address that is taken is told and costs what is
-/// served there: the upgrade does not depend on who looks at it.
+/// Serves what the arguments say on the runtime, as long as that lives. An address that is taken is told and tried again:
+/// the upgrade does not depend on who looks at it.
 /// Metrics are for whoever `gate` lets in, where they are served by TLS: without it the token would be for everybody.
 pub(crate) fn serve(
     runtime: &Handle,
@@ -174,30 +187,41 @@ fn listen(
     guarded: Option<(Certificates, Gate)>,
     answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
 ) -> Option<SocketAddr> {
-    let bound = address.bind().and_then(|listener| {
-        let Some(listener) = listener else {
-            return Ok(None);
-        };
-        let at = listener.local_addr()?;
-        let _entered = runtime.enter();
-        Ok(Some((TcpListener::from_std(listener)?, at)))
+    let server = Arc::new(Server {
+        what,
+        guarded,
+        answer,
     });
-    match bound {
+    let _entered = runtime.enter();
+    match bound(address) {
         Ok(Some((listener, at))) => {
-            let server = Arc::new(Server {
-                what,
-                guarded,
-                answer,
-            });
             runtime.spawn(server.accept(listener));
             Some(at)
         }
         Ok(None) => None,
         Err(error) => {
-            tracing::error!(%error, ?address, "{what} cannot be served");
+            tracing::error!(%error, %address, "{what} cannot be served, trying again");
+            runtime.spawn(async move {
+                loop {
+                    tokio::time::sleep(REBIND).await;
+                    if let Ok(Some((listener, _))) = bound(address) {
+                        tracing::info!(%address, "{what} are served");
+                        return server.accept(listener).await;
+                    }
+                }
+            });
             None
         }
     }
+}
+
+/// A listener of the runtime that this is called in, and where it listens.
+fn bound(address: BindAddress) -> io::Result<Option<(TcpListener, SocketAddr)>> {
+    let Some(listener) = address.bind()? else {
+        return Ok(None);
+    };
+    let at = listener.local_addr()?;
+    Ok(Some((TcpListener::from_std(listener)?, at)))
 }
 
 struct Server<A> {

@@ -167,3 +167,26 @@ fn a_rotated_certificate_is_served_by_the_next_connection() {
     std::fs::write(directory.path().join("second/tls.key"), "no key").unwrap();
     assert!(get(&second, new).unwrap().ends_with(SERVED));
 }
+
+#[test]
+fn an_address_that_is_taken_is_tried_again() {
+    let background = Background::start().unwrap();
+    let before = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let at = before.local_addr().unwrap();
+    let address = BindAddress::One(at);
+    let answer = |_: &str| Answer::verdict(None);
+    assert_eq!(
+        listen(background.handle(), "a test", address, None, answer),
+        None
+    );
+    drop(before);
+    let end = std::time::Instant::now() + 4 * REBIND;
+    let stream = loop {
+        match Stream::connect(at) {
+            Ok(stream) => break stream,
+            Err(error) => assert!(std::time::Instant::now() < end, "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert_eq!(ask(stream, "GET", "/").1, "ok");
+}
