@@ -41,8 +41,10 @@ pub enum MirrorsError {
         #[source]
         source: Malformed,
     },
-    /// The node must not use the registry.
-    #[error("the node's registries.conf blocks the registry of image {image}")]
+    /// The node must not use the registry, and no mirror stands in for it.
+    #[error(
+        "the node's registries.conf blocks the registry of image {image} and names no mirror for it"
+    )]
     Blocked {
         /// The image.
         image: ImageRef,
@@ -85,7 +87,8 @@ struct MirrorEntry {
 pub struct Places {
     /// Mirrors, best first.
     pub mirrors: Vec<ImageRef>,
-    /// What the reference itself names, after the node's rewriting.
+    /// What counts when no mirror has it: what the reference itself names, after the node's
+    /// rewriting. Where that is blocked the last mirror stands here instead.
     pub own: ImageRef,
 }
 
@@ -145,7 +148,8 @@ impl Mirrors {
     ///
     /// # Errors
     ///
-    /// When the registry is blocked, or a location makes no reference.
+    /// When the registry is blocked and has no mirror that serves the image, or a location makes no
+    /// reference.
     pub fn places(&self, image: &ImageRef) -> Result<Places, MirrorsError> {
         let fitting = self.registries.iter().filter_map(|(prefix, entry)| {
             let len = prefix_len(image.as_str(), prefix)?;
@@ -157,10 +161,6 @@ impl Mirrors {
                 own: image.clone(),
             });
         };
-        if entry.blocked {
-            let image = image.clone();
-            return Err(MirrorsError::Blocked { image });
-        }
         let by_digest = image.as_str().contains('@');
         let serves = |mirror: &&MirrorEntry| match mirror.pull_from_mirror.as_str() {
             "digest-only" => by_digest,
@@ -169,13 +169,16 @@ impl Mirrors {
         };
         let mirrors = entry.mirror.iter().filter(serves);
         let mirrors = mirrors.map(|mirror| rewritten(image, len, &mirror.location));
-        Ok(Places {
-            mirrors: mirrors.collect::<Result<_, _>>()?,
-            own: match entry.location.as_str() {
-                "" => image.clone(),
-                location => rewritten(image, len, location)?,
-            },
-        })
+        let mut mirrors = mirrors.collect::<Result<Vec<_>, _>>()?;
+        let own = match entry.location.as_str() {
+            // `NeverContactSource` of a mirror set: the mirrors are asked and the source never is.
+            _ if entry.blocked => mirrors.pop().ok_or_else(|| MirrorsError::Blocked {
+                image: image.clone(),
+            })?,
+            "" => image.clone(),
+            location => rewritten(image, len, location)?,
+        };
+        Ok(Places { mirrors, own })
     }
 }
 
@@ -253,6 +256,14 @@ mod tests {
         [[registry]]
           location = "evil.io"
           blocked = true
+        [[registry]]
+          location = "shut.io"
+          mirror-by-digest-only = true
+          blocked = true
+          [[registry.mirror]]
+            location = "first.lab/shut"
+          [[registry.mirror]]
+            location = "second.lab/shut"
     "#;
 
     #[test]
@@ -295,6 +306,14 @@ mod tests {
         );
         check("example.com/seed:1", Ok((&[], "example.com/seed:1")));
         check("evil.io/seed:1", Err("blocks"));
+        check(
+            &with("shut.io/seed"),
+            Ok((
+                &[&with("first.lab/shut/seed")],
+                &with("second.lab/shut/seed"),
+            )),
+        );
+        check("shut.io/seed:1", Err("blocks"));
         check("evil.io.net/seed:1", Ok((&[], "evil.io.net/seed:1")));
     }
 
