@@ -127,8 +127,10 @@ async fn fetch_from(
         source,
     };
     let fetched = registry.fetch_rest(blob, growing, watch).await;
-    growing.pause().map_err(store)?;
+    let paused = growing.pause();
+    // What ended the fetch comes first: it may be what keeps the rest from being written, too.
     fetched?;
+    paused.map_err(store)?;
     let actual = growing.digest().map_err(store)?;
     if actual == blob.digest {
         Ok(())

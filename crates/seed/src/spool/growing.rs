@@ -235,17 +235,20 @@ impl<'a> Growing<'a> {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        self.hasher.update(&self.buffer);
-        self.len += self.buffer.len() as u64;
+        // Taken out first: what failed here once is not counted again.
+        let mut bytes = std::mem::take(&mut self.buffer);
+        self.hasher.update(&bytes);
+        self.len += bytes.len() as u64;
         if let Some(disk) = &mut self.on_disk {
-            disk.file.write_all(&self.buffer)?;
+            disk.file.write_all(&bytes)?;
             disk.keeper.note(Record {
                 len: self.len,
                 digest: self.hasher.clone().finalize().into(),
             })?;
         }
-        self.tap.pass(&self.buffer);
-        self.buffer.clear();
+        self.tap.pass(&bytes);
+        bytes.clear();
+        self.buffer = bytes;
         Ok(())
     }
 }

@@ -72,8 +72,23 @@ struct State {
     pending: Vec<Record>,
     /// Length that is in the ledger, durably.
     settled: u64,
+    /// Nothing more is noted: the blob is complete, or the thread has ended.
     closed: bool,
     failed: Option<io::Error>,
+}
+
+impl State {
+    /// The error that closed the ledger, once; then that it is closed.
+    fn failure(&mut self) -> io::Result<()> {
+        match self.closed {
+            true => Err(self.failed.take().unwrap_or_else(ended)),
+            false => Ok(()),
+        }
+    }
+}
+
+fn ended() -> io::Error {
+    io::Error::other("the ledger of the spool has ended")
 }
 
 impl Shared {
@@ -100,12 +115,16 @@ impl Keeper {
         let keep = (known.len() * RECORD) as u64;
         file.set_len(keep)?;
         file.seek(SeekFrom::Start(keep))?;
+        Self::keep(data, file, known.last().map_or(0, |record| record.len))
+    }
+
+    fn keep(data: File, mut ledger: File, settled: u64) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        shared.lock().settled = known.last().map_or(0, |record| record.len);
+        shared.lock().settled = settled;
         let keeping = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name("ledger".to_owned())
-            .spawn(move || keep_ledger(&keeping, &data, &mut file))?;
+            .spawn(move || keep_ledger(&keeping, &data, &mut ledger))?;
         Ok(Self {
             shared,
             thread: Some(thread),
@@ -113,20 +132,28 @@ impl Keeper {
     }
 
     /// Notes a beginning that was written. Waits while too much is not durable yet.
+    ///
+    /// # Errors
+    ///
+    /// Those of the ledger's thread. After one, every further call fails.
     pub(super) fn note(&self, record: Record) -> io::Result<()> {
         let mut state = self.shared.lock();
         state.pending.push(record);
         self.shared.changed.notify_all();
-        while state.failed.is_none() && record.len.saturating_sub(state.settled) > UNSETTLED_LIMIT {
+        while !state.closed && record.len.saturating_sub(state.settled) > UNSETTLED_LIMIT {
             state = self.shared.wait(state);
         }
-        state.failed.take().map_or(Ok(()), Err)
+        state.failure()
     }
 
     /// Waits until all that was noted is durable.
     pub(super) fn close(mut self) -> io::Result<()> {
         self.end();
-        self.shared.lock().failed.take().map_or(Ok(()), Err)
+        let mut state = self.shared.lock();
+        match state.pending.is_empty() {
+            true => state.failed.take().map_or(Ok(()), Err),
+            false => Err(state.failed.take().unwrap_or_else(ended)),
+        }
     }
 
     fn end(&mut self) {
@@ -169,6 +196,8 @@ fn keep_ledger(shared: &Shared, data: &File, ledger: &mut File) {
             Err(error) => {
                 state.failed = Some(error);
                 state.closed = true;
+                shared.changed.notify_all();
+                return;
             }
         }
         shared.changed.notify_all();
@@ -184,4 +213,43 @@ fn settle(data: &File, ledger: &mut File, records: &[Record]) -> io::Result<()> 
     }
     ledger.write_all(&bytes)?;
     ledger.sync_data()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_failure_is_told_and_lasts() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = File::create(dir.path().join("data")).unwrap();
+        // Every write there fails with ENOSPC.
+        let ledger = File::options().write(true).open("/dev/full").unwrap();
+        let keeper = Keeper::keep(data, ledger, 0).unwrap();
+        let record = |len| Record {
+            len,
+            digest: [7; 32],
+        };
+        let (tell, told) = mpsc::channel();
+        let noting = thread::spawn(move || {
+            // More than may be unsettled: each of them would wait for a ledger that is alive.
+            let kind = |error: io::Error| error.kind();
+            for len in [20 << 20, 40 << 20] {
+                tell.send(keeper.note(record(len)).map_err(kind)).unwrap();
+            }
+            tell.send(keeper.close().map_err(kind)).unwrap();
+        });
+        let expect = [
+            io::ErrorKind::StorageFull,
+            io::ErrorKind::Other,
+            io::ErrorKind::Other,
+        ];
+        for kind in expect {
+            let result = told.recv_timeout(Duration::from_secs(60)).unwrap();
+            assert_eq!(result, Err(kind));
+        }
+        noting.join().unwrap();
+    }
 }
