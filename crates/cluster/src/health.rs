@@ -66,12 +66,14 @@ struct PoolStatus {
 }
 
 impl Pool {
-    /// Unlike the Go original, a pool that says of itself that it is degraded or updating is not ready either.
+    /// Unlike the Go original, a pool that says of itself that it is degraded or updating is not ready either; but what a
+    /// pool without machines says is about no node, and a single node's `worker` pool has none.
     fn is_ready(&self) -> bool {
         let status = |type_| condition(&self.status.conditions, type_);
-        self.status.machine_count == self.status.ready_machine_count
-            && status("Updating") != "True"
-            && status("Degraded") != "True"
+        self.status.machine_count == 0
+            || self.status.machine_count == self.status.ready_machine_count
+                && status("Updating") != "True"
+                && status("Degraded") != "True"
     }
 }
 
@@ -165,8 +167,15 @@ mod tests {
         assert!(!pool(
             r#"{"status":{"machineCount":1,"readyMachineCount":0}}"#
         ));
-        let degraded = r#"{"status":{"conditions":[{"type":"Degraded","status":"True"}]}}"#;
-        assert!(!pool(degraded));
+        let says = |machines: u32, type_: &str| {
+            pool(&format!(
+                r#"{{"status":{{"machineCount":{machines},"readyMachineCount":{machines},
+                    "conditions":[{{"type":"{type_}","status":"True"}}]}}}}"#
+            ))
+        };
+        assert!(!says(1, "Degraded") && !says(1, "Updating") && says(1, "Updated"));
+        // Without machines it is about no node.
+        assert!(says(0, "Degraded") && says(0, "Updating"));
     }
 
     #[test]
