@@ -14,7 +14,7 @@ use api::{DeploymentId, ImageBasedUpgradeSpec, ImageRef, SeedImageRef, Timestamp
 use clap::ValueEnum;
 use cluster::LiveCluster;
 use host::{HostFiles, HostImages, HostMachine, HostOstree, HostSeeds, Layout};
-use node::ports::{Clock, Cluster, Images, Machine, Ostree, PullSecret, Seeds};
+use node::ports::{Clock, Cluster, Images, Machine, Ostree, PullSecret, Seeds, Unwatched};
 use node::record::{self, Record};
 use node::{ErrorKind, PortError, PortResult};
 use planner::check::{Severity, Subject, answers, needs};
@@ -492,7 +492,7 @@ fn resolve(
     })?;
     let secret = credentials(secret, cluster)?;
     let seeds = HostSeeds::new(layout.clone());
-    patiently(|| seeds.resolve(&image, &secret))
+    patiently(|| seeds.resolve(&image, &secret, &Unwatched))
 }
 
 fn credentials(

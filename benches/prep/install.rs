@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let stateroot: api::StaterootName = STATEROOT.parse()?;
     let started = std::time::Instant::now();
     let lap = |what: &str| eprintln!("  {:6.2} s {what}", started.elapsed().as_secs_f64());
-    let pin = seeds.resolve(&image.parse()?, &secret)?;
+    let pin = seeds.resolve(&image.parse()?, &secret, &Unwatched)?;
     ostree.ensure_stateroot(&stateroot)?;
     let request = FetchRequest {
         pin: pin.clone(),

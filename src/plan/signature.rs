@@ -2,7 +2,7 @@
 
 use api::configuration::SignaturePolicy;
 use host::HostSeeds;
-use node::ports::{PullSecret, Seeds};
+use node::ports::{PullSecret, Seeds, Unwatched};
 use node::{ErrorKind, PortResult};
 use planner::check::Answer;
 use planner::{ClusterFacts, SeedPin};
@@ -23,8 +23,8 @@ pub(super) fn verify(
     if known.is_some_and(|known| keys.contains(&known.key)) {
         return None;
     }
-    let verified =
-        access().and_then(|(seeds, secret)| patiently(|| seeds.verify(pin, &keys, &secret)));
+    let verified = access()
+        .and_then(|(seeds, secret)| patiently(|| seeds.verify(pin, &keys, &secret, &Unwatched)));
     match verified {
         Ok(signature) => {
             pin.signature = Some(signature);

@@ -1,9 +1,10 @@
 //! Where a seed image is fetched from: the registry that it names and its mirrors, with the node's credentials.
 
 use std::path::Path;
+use std::time::Duration;
 
 use api::ImageRef;
-use node::ports::{PullSecret, SeedPin};
+use node::ports::{PullSecret, SeedPin, Watch};
 use node::{ErrorKind, PortError, PortResult};
 use seed::auth::AuthFile;
 use seed::mirrors::{Mirrors, MirrorsError};
@@ -32,6 +33,33 @@ pub(crate) fn blocking<T>(
         .attempt(|| attempted.to_owned())?;
     let result = runtime.block_on(future);
     result.map_err(|error| PortError::new(registry_kind(&error), attempted, error))
+}
+
+/// How often a stop is looked for while a registry is asked.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Asks a registry something small on this thread. A stop ends it, however long the registry is silent.
+pub(crate) fn asking<T, E: std::error::Error + Send + Sync + 'static>(
+    question: impl Future<Output = Result<T, E>>,
+    kind: fn(&E) -> ErrorKind,
+    watch: &dyn Watch,
+    attempted: &str,
+) -> PortResult<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .attempt(|| attempted.to_owned())?;
+    runtime.block_on(async {
+        let mut question = std::pin::pin!(question);
+        loop {
+            if let Ok(answer) = tokio::time::timeout(LOOK, &mut question).await {
+                return answer.map_err(|error| PortError::new(kind(&error), attempted, error));
+            }
+            if !watch.progress(0, None, "waiting for the registry") {
+                return Err(PortError::stopped(attempted));
+            }
+        }
+    })
 }
 
 /// The places that have an image, with the credentials for each.
@@ -93,4 +121,35 @@ pub(crate) fn pinned(pin: &SeedPin) -> PortResult<ImageRef> {
             error,
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::time::Instant;
+
+    use super::*;
+
+    struct StopAfter(Cell<u32>);
+
+    impl Watch for StopAfter {
+        fn progress(&self, _done: u64, _total: Option<u64>, _object: &str) -> bool {
+            let left = self.0.get();
+            self.0.set(left.saturating_sub(1));
+            left > 0
+        }
+    }
+
+    #[test]
+    fn a_stop_ends_the_wait_for_a_silent_registry() {
+        let begun = Instant::now();
+        let never = std::future::pending::<Result<(), RegistryError>>();
+        let stop = StopAfter(Cell::new(2));
+        let error = asking(never, registry_kind, &stop, "asking").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Interrupted);
+        assert!(begun.elapsed() >= 3 * LOOK, "{:?}", begun.elapsed());
+        assert_eq!(stop.0.get(), 0);
+        let answered = std::future::ready(Ok::<_, RegistryError>(7));
+        assert_eq!(asking(answered, registry_kind, &stop, "asking").unwrap(), 7);
+    }
 }

@@ -1,13 +1,12 @@
 //! Who signed a seed image, asked where it is fetched from.
 
 use api::configuration::PublicKey;
-use node::ports::{PullSecret, SeedPin, SeedSignature};
-use node::{ErrorKind, PortError, PortResult};
+use node::ports::{PullSecret, SeedPin, SeedSignature, Watch};
+use node::{ErrorKind, PortResult};
 use seed::signature::SignatureError;
 
-use crate::failure::Attempt;
 use crate::layout::Layout;
-use crate::seed_access::{Places, pinned};
+use crate::seed_access::{Places, asking, pinned};
 use crate::seed_failure::registry_kind;
 
 pub(crate) fn verify(
@@ -15,19 +14,17 @@ pub(crate) fn verify(
     pin: &SeedPin,
     keys: &[PublicKey],
     secret: &PullSecret,
+    watch: &dyn Watch,
 ) -> PortResult<SeedSignature> {
-    let attempted = || "verifying the seed's signature".to_owned();
     // A tag that moved since has other signatures.
     let places = Places::of(layout, &pinned(pin)?, secret)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .attempt(attempted)?;
-    let (sources, mut watch) = (places.sources(), ());
-    let found = sources.verify(&pin.digest, keys, &mut watch);
-    let signer = runtime
-        .block_on(found)
-        .map_err(|error: SignatureError| PortError::new(kind(&error), attempted(), error))?;
+    let (sources, mut nobody) = (places.sources(), ());
+    let signer = asking(
+        sources.verify(&pin.digest, keys, &mut nobody),
+        kind,
+        watch,
+        "verifying the seed's signature",
+    )?;
     Ok(SeedSignature {
         key: signer.key,
         fingerprint: signer.fingerprint,

@@ -24,9 +24,9 @@ use crate::ingest::{ingest, inlet, stage_objects};
 use crate::layout::Layout;
 use crate::objects::ObjectStore;
 use crate::priority::step_back;
-use crate::seed_access::{Places, blocking, pinned};
+use crate::seed_access::{Places, asking, blocking, pinned};
 use crate::seed_content::{content, delete};
-use crate::seed_failure::{extract_kind, layout_kind, read_error};
+use crate::seed_failure::{extract_kind, layout_kind, read_error, registry_kind};
 use crate::seed_signature;
 use crate::sysroot::{is_complete, repository};
 use crate::sysroot_writer::{Relay, writing_watched};
@@ -263,10 +263,18 @@ fn sync(directory: &Path) -> PortResult<()> {
 }
 
 impl Seeds for HostSeeds {
-    fn resolve(&self, image: &ImageRef, secret: &PullSecret) -> PortResult<SeedPin> {
+    fn resolve(
+        &self,
+        image: &ImageRef,
+        secret: &PullSecret,
+        watch: &dyn Watch,
+    ) -> PortResult<SeedPin> {
         let places = Places::of(&self.layout, image, secret)?;
-        let resolved = blocking(
-            places.sources().resolve(&mut ()),
+        let (sources, mut nobody) = (places.sources(), ());
+        let resolved = asking(
+            sources.resolve(&mut nobody),
+            registry_kind,
+            watch,
             &format!("resolving image {image}"),
         )?;
         let architecture = seed::pin::parse_architecture(&resolved.config);
@@ -293,8 +301,9 @@ impl Seeds for HostSeeds {
         pin: &SeedPin,
         keys: &[PublicKey],
         secret: &PullSecret,
+        watch: &dyn Watch,
     ) -> PortResult<SeedSignature> {
-        seed_signature::verify(&self.layout, pin, keys, secret)
+        seed_signature::verify(&self.layout, pin, keys, secret, watch)
     }
 
     fn fetch(

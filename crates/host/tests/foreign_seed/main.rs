@@ -172,7 +172,8 @@ fn install(image: &str, secret: &PullSecret) -> Installed {
     let begun = begun();
     let node = Node::new();
     let seeds = HostSeeds::new(node.layout.clone());
-    let pin = seeds.resolve(&image.parse().unwrap(), secret).unwrap();
+    let image = image.parse().unwrap();
+    let pin = seeds.resolve(&image, secret, &Unwatched).unwrap();
     let stateroot: StaterootName = "rhcos_4.17.4".parse().unwrap();
     node.ostree.ensure_stateroot(&stateroot).unwrap();
     let request = FetchRequest {

@@ -23,7 +23,12 @@ pub struct FetchRequest {
 pub trait Seeds: Send + Sync {
     /// Asks the registry what the reference stands for and reads the image's labels. `secret` = content of a docker
     /// configuration file. Fetches nothing big.
-    fn resolve(&self, image: &ImageRef, secret: &PullSecret) -> PortResult<SeedPin>;
+    fn resolve(
+        &self,
+        image: &ImageRef,
+        secret: &PullSecret,
+        watch: &dyn Watch,
+    ) -> PortResult<SeedPin>;
 
     /// Finds a signature of what was resolved by one of the keys, where the registry has it. `Permanent` when there is
     /// none, or none that is good.
@@ -32,6 +37,7 @@ pub trait Seeds: Send + Sync {
         pin: &SeedPin,
         keys: &[PublicKey],
         secret: &PullSecret,
+        watch: &dyn Watch,
     ) -> PortResult<SeedSignature>;
 
     /// Fetches what the spool lacks, each blob's digest verified, and reads the documents inside. Durable when this

@@ -146,13 +146,13 @@ fn apply(ports: &Ports<'_>, step: &Step, context: &StepContext<'_>) -> PortResul
     };
     match step {
         Step::ResolveSeed { image, pull_secret } => {
-            seed::resolve(ports, image, pull_secret.as_deref())
+            seed::resolve(ports, image, pull_secret.as_deref(), &items)
         }
         Step::VerifySignature {
             pin,
             pull_secret,
             keys,
-        } => seed::verify(ports, pin, keys, pull_secret.as_deref()),
+        } => seed::verify(ports, pin, keys, pull_secret.as_deref(), &items),
         Step::ReserveSpace { sysroot, boot } => ports.machine.reserve(*sysroot, *boot),
         Step::ReleaseSpace => ports.machine.release(),
         Step::FetchSeed {

@@ -14,8 +14,14 @@ pub(super) fn resolved(ports: &Ports<'_>, image: &ImageRef) -> PortResult<bool> 
     Ok(pin.is_some_and(|pin| pin.image == *image))
 }
 
-pub(super) fn resolve(ports: &Ports<'_>, image: &ImageRef, secret: Option<&str>) -> PortResult<()> {
-    let pin = ports.seeds.resolve(image, &credentials(ports, secret)?)?;
+pub(super) fn resolve(
+    ports: &Ports<'_>,
+    image: &ImageRef,
+    secret: Option<&str>,
+    watch: &dyn Watch,
+) -> PortResult<()> {
+    let secret = credentials(ports, secret)?;
+    let pin = ports.seeds.resolve(image, &secret, watch)?;
     record::write(ports.files, Record::SeedPin, &pin)
 }
 
@@ -32,9 +38,10 @@ pub(super) fn verify(
     pin: &SeedPin,
     keys: &[PublicKey],
     secret: Option<&str>,
+    watch: &dyn Watch,
 ) -> PortResult<()> {
     let secret = credentials(ports, secret)?;
-    let signature = ports.seeds.verify(pin, keys, &secret)?;
+    let signature = ports.seeds.verify(pin, keys, &secret, watch)?;
     let pin = SeedPin {
         signature: Some(signature),
         ..pin.clone()

@@ -110,7 +110,12 @@ impl Node {
 }
 
 impl Seeds for Node {
-    fn resolve(&self, image: &ImageRef, _secret: &PullSecret) -> PortResult<SeedPin> {
+    fn resolve(
+        &self,
+        image: &ImageRef,
+        _secret: &PullSecret,
+        _watch: &dyn Watch,
+    ) -> PortResult<SeedPin> {
         self.operation("resolve", image)?;
         self.offered(image).map(|seed| seed.pin)
     }
@@ -120,6 +125,7 @@ impl Seeds for Node {
         pin: &SeedPin,
         keys: &[PublicKey],
         _secret: &PullSecret,
+        _watch: &dyn Watch,
     ) -> PortResult<SeedSignature> {
         self.operation("verify", &pin.digest)?;
         let signature = self.pinned(pin)?.signature;
