@@ -68,6 +68,8 @@ pub struct NeededImages {
     pub static_pods: BTreeSet<String>,
     /// Named by Pods of the cluster.
     pub pods: BTreeSet<String>,
+    /// Named by units of the running system and by the scripts that these run.
+    pub boot: BTreeSet<String>,
     /// What the new release is precached with.
     pub precached: BTreeSet<String>,
 }
@@ -83,6 +85,8 @@ pub enum Kept {
     StaticPod,
     /// A Pod needs it.
     Pod,
+    /// A unit starts it, at boot perhaps.
+    Boot,
     /// The new release needs it.
     Precached,
 }
@@ -94,6 +98,7 @@ impl fmt::Display for Kept {
             Kept::Used => "used by a container",
             Kept::StaticPod => "named by a static pod",
             Kept::Pod => "named by a Pod",
+            Kept::Boot => "named by a unit or a script",
             Kept::Precached => "needed by the new release",
         })
     }
@@ -106,6 +111,7 @@ pub fn kept(image: &StoredImage, held: &HeldImages, needed: &NeededImages) -> Op
         (&held.used, Kept::Used),
         (&needed.static_pods, Kept::StaticPod),
         (&needed.pods, Kept::Pod),
+        (&needed.boot, Kept::Boot),
         (&needed.precached, Kept::Precached),
     ];
     reasons

@@ -41,7 +41,7 @@ fn subject() -> StoredImage {
 
 type Rule = (&'static str, fn(&mut HeldImages, &mut NeededImages));
 
-const RULES: [Rule; 15] = [
+const RULES: [Rule; 17] = [
     ("nobody needs it", |_, _| {}),
     (
         "something else is pinned, used and needed",
@@ -75,6 +75,12 @@ const RULES: [Rule; 15] = [
     }),
     ("named by a Pod", |_, needed| {
         needed.pods = set(&["q.io/a:1"])
+    }),
+    ("named by a unit", |_, needed| {
+        needed.boot = set(&["q.io/a@sha256:11"]);
+    }),
+    ("named by a unit, at a mirror", |_, needed| {
+        needed.boot = set(&["mirror.site:5000/q/a@sha256:11"]);
     }),
     ("precached for the new release", |_, needed| {
         needed.precached = set(&["q.io/a@sha256:11"]);

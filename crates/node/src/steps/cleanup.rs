@@ -1,5 +1,7 @@
 //! Making room in container storage (contract 3.9).
 
+mod boot;
+
 use std::collections::BTreeSet;
 
 use engine::{Progress, StepContext, Unit};
@@ -44,9 +46,13 @@ pub(super) fn clean(
     let Some(pods) = pods(ports)? else {
         return Ok(());
     };
+    let Some(boot) = boot::images(ports)? else {
+        return Ok(());
+    };
     let needed = NeededImages {
         static_pods: static_pods(ports)?,
         pods,
+        boot,
         precached: keep.iter().cloned().collect(),
     };
     let stored = ports.images.stored().map_err(again)?;

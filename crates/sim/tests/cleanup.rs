@@ -1,0 +1,138 @@
+//! The step that makes room, against a container storage that is too full whatever is removed.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+use engine::{Event, StepContext, StepRef, StopToken, Work};
+use node::PortResult;
+use node::ports::{Files, HeldImages, Images, Layer, NodePath, Ports, PullSecret, StoredImage};
+use node::steps::NodeWork;
+use planner::{ImageCleanup, Step};
+use sim::{Guard, Node};
+
+/// A full storage with these images, and what was removed from it.
+struct Full {
+    stored: Vec<String>,
+    removed: Mutex<BTreeSet<String>>,
+}
+
+impl Images for Full {
+    fn present(&self) -> PortResult<BTreeSet<String>> {
+        Ok(self.stored.iter().cloned().collect())
+    }
+
+    fn layers(
+        &self,
+        _: &[String],
+        _: &PullSecret,
+        _: &dyn Fn() -> bool,
+    ) -> BTreeMap<String, Vec<Layer>> {
+        BTreeMap::new()
+    }
+
+    fn present_layers(&self) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+
+    fn pull(&self, _: &str, _: &PullSecret, _: &dyn Fn() -> bool) -> PortResult<()> {
+        Ok(())
+    }
+
+    fn stored(&self) -> PortResult<Vec<StoredImage>> {
+        let image = |(number, name): (usize, &String)| StoredImage {
+            id: format!("{number:064}"),
+            names: vec![name.clone()],
+            created: 0,
+            dangling: false,
+        };
+        Ok(self.stored.iter().enumerate().map(image).collect())
+    }
+
+    fn held(&self) -> PortResult<HeldImages> {
+        Ok(HeldImages::default())
+    }
+
+    fn usage(&self) -> PortResult<u8> {
+        Ok(100)
+    }
+
+    fn remove(&self, images: &[StoredImage]) -> PortResult<()> {
+        let names = images.iter().flat_map(|image| image.names.clone());
+        self.removed.lock().unwrap().extend(names);
+        Ok(())
+    }
+}
+
+/// What is left of these images after a clean-up on a node with these files.
+fn left(stored: &[&str], files: &[(String, String)]) -> Vec<String> {
+    let mut machine = sim::template::machine();
+    machine.power_on();
+    let guard = Guard::new(&machine);
+    let node = Node::new(machine, guard);
+    for (path, text) in files {
+        let path = NodePath::booted(path);
+        node.replace(&path, text.as_bytes(), 0o644).unwrap();
+    }
+    // Until the API server answers.
+    node.ports().clock.pause(10_000);
+    let full = Full {
+        stored: stored.iter().map(|name| (*name).to_owned()).collect(),
+        removed: Mutex::default(),
+    };
+    let ports = Ports {
+        images: &full,
+        ..node.ports()
+    };
+    let step = Step::CleanImages {
+        cleanup: ImageCleanup::Above(50),
+        keep: Vec::new(),
+    };
+    let place = StepRef {
+        index: 0,
+        name: step.name().to_owned(),
+    };
+    let token = StopToken::new();
+    let mut events = |_: &Event| {};
+    let context = StepContext::new(&token, place, &mut events);
+    let result = NodeWork::new(ports).apply(&step, &context);
+    assert!(result.is_ok(), "{:?}", result.unwrap_err().source);
+    let removed = full.removed.lock().unwrap();
+    let left = full.stored.iter().filter(|name| !removed.contains(*name));
+    left.cloned().collect()
+}
+
+#[test]
+fn what_units_and_scripts_name_stays() {
+    let image = |digit: &str| format!("q.io/a@sha256:{}", digit.repeat(64));
+    let (first, second) = (image("8"), image("9"));
+    let check = |path: &str, text: &str, expect: &[&str]| {
+        let files = [(path.to_owned(), text.to_owned())];
+        assert_eq!(left(&[&first, &second], &files), expect, "{path}");
+    };
+    check("/etc/systemd/system/none.service", "[Service]\n", &[]);
+    let run = format!("[Service]\nExecStart=/usr/bin/podman run --rm {first} node-ip\n");
+    check("/etc/systemd/system/nodeip.service", &run, &[&first]);
+    check("/etc/systemd/system/a.service.d/b.conf", &run, &[&first]);
+    check("/usr/local/bin/configure.sh", &run, &[&first]);
+    // By a mirror's name; and a program is not looked through.
+    let mirrored = run.replace("q.io/a", "mirror:5000/b");
+    check("/usr/local/bin/configure.sh", &mirrored, &[&first]);
+    check(
+        "/usr/local/bin/program",
+        &format!("{run}{}", " ".repeat(1 << 20)),
+        &[],
+    );
+    check("/etc/elsewhere", &run, &[]);
+}
+
+#[test]
+fn too_much_to_look_through_removes_nothing() {
+    let image = format!("q.io/a@sha256:{}", "8".repeat(64));
+    let file = |number| {
+        let path = format!("/etc/systemd/system/{number}.service");
+        (path, String::new())
+    };
+    let files: Vec<_> = (0..10_001).map(file).collect();
+    assert_eq!(left(&[&image], &files), [image.as_str()]);
+}
