@@ -2,6 +2,7 @@
 
 mod layers;
 mod listing;
+mod refusal;
 mod runtime;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -140,21 +141,6 @@ fn expose(secret: &PullSecret, dir: &Path) -> std::io::Result<NamedTempFile> {
     Ok(file)
 }
 
-/// What podman prints when another try will not help: the registry does not have the image or refuses the credentials (OCI
-/// distribution specification: the codes `MANIFEST_UNKNOWN`, `NAME_UNKNOWN`, `UNAUTHORIZED`, `DENIED`), or the disk is full.
-fn says_final(stderr: &str) -> bool {
-    let stderr = stderr.to_ascii_lowercase();
-    [
-        "manifest unknown",
-        "name unknown",
-        "unauthorized",
-        "denied",
-        "no space left",
-    ]
-    .iter()
-    .any(|text| stderr.contains(text))
-}
-
 impl Images for HostImages {
     fn present(&self) -> PortResult<BTreeSet<String>> {
         self.list().map(listing::all_names)
@@ -248,7 +234,7 @@ fn kind(error: &CommandError) -> ErrorKind {
     match error {
         CommandError::Stopped { .. } => ErrorKind::Interrupted,
         CommandError::Start { .. } | CommandError::Flood { .. } => ErrorKind::Permanent,
-        CommandError::Failed { .. } if says_final(error.stderr()) => ErrorKind::Permanent,
+        CommandError::Failed { .. } if refusal::is_final(error.stderr()) => ErrorKind::Permanent,
         CommandError::Attend { .. } | CommandError::Failed { .. } | CommandError::Late { .. } => {
             ErrorKind::Transient
         }
@@ -350,6 +336,11 @@ mod tests {
             "echo Error: unauthorized >&2; exit 125",
             false,
             ErrorKind::Permanent,
+        );
+        check(
+            "echo 'Error: (Mirrors also failed: [m/a: manifest unknown]): r/a: i/o timeout' >&2; exit 125",
+            false,
+            ErrorKind::Transient,
         );
         check("sleep 1000", true, ErrorKind::Interrupted);
         let missing = HostImages {
