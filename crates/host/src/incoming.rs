@@ -23,6 +23,10 @@ use crate::tree::{self, RemoveError};
 /// Its name in the stateroot.
 const NAME: &str = "incoming";
 
+/// What was deleted from `/etc`, and the mark of that and its archive.
+const DELETIONS: &str = "etc.deletions";
+const ETC_MARK: &str = "etc-complete";
+
 /// Where a stateroot's own marks are, below `var`.
 const MARKS: &str = "lib/lca";
 
@@ -56,11 +60,11 @@ impl Incoming {
     }
 
     fn etc_mark(&self) -> PathBuf {
-        self.path().join("etc-complete")
+        self.path().join(ETC_MARK)
     }
 
     fn deletions(&self) -> PathBuf {
-        self.path().join("etc.deletions")
+        self.path().join(DELETIONS)
     }
 
     /// Removes what is there and begins anew.
@@ -94,8 +98,17 @@ impl Incoming {
                 write_mark(&self.var(), &pin.digest)?;
             }
             if let Some(deletions) = etc {
-                fs::write(self.deletions(), deletions)?;
-                fs::write(self.etc_mark(), pin.digest.as_str())?;
+                let Some(anchor) = Anchor::open(&self.path())? else {
+                    return Err(io::ErrorKind::NotFound.into());
+                };
+                // One after the other is durable: the mark is never there without what it speaks of.
+                for (name, content) in [
+                    (DELETIONS, deletions),
+                    (ETC_MARK, pin.digest.as_str().as_bytes()),
+                ] {
+                    let place = anchor.ensure_place(name)?;
+                    place.replace(|file| io::Write::write_all(file, content))?;
+                }
             }
             sync(&self.path())
         };
@@ -228,5 +241,70 @@ fn absent_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    fn pin(content: &[u8]) -> SeedPin {
+        let digest = <sha2::Sha256 as sha2::Digest>::digest(content);
+        SeedPin {
+            image: "registry.example/seed:1".parse().unwrap(),
+            digest: Digest::from_sha256(&digest.into()),
+            format_version: None,
+            cluster_info: None,
+            architecture: None,
+            node_facts: None,
+            signature: None,
+            layers: vec![],
+        }
+    }
+
+    fn incoming(dir: &Path) -> Incoming {
+        let incoming = Incoming {
+            stateroot: dir.to_owned(),
+        };
+        incoming.begin().unwrap();
+        fs::write(incoming.etc(), "archive").unwrap();
+        incoming
+    }
+
+    #[test]
+    fn the_mark_of_etc_is_put_in_one_piece() {
+        let dir = tempfile::tempdir().unwrap();
+        let (incoming, first, second) = (incoming(dir.path()), pin(b"1"), pin(b"2"));
+        assert!(incoming.take_etc(&first).unwrap().is_none());
+        incoming.mark(&first, false, Some(b"/etc/one\n")).unwrap();
+        let mut before =
+            [incoming.etc_mark(), incoming.deletions()].map(|path| File::open(path).unwrap());
+        incoming.mark(&second, false, Some(b"/etc/two\n")).unwrap();
+        // Files that are written anew are emptied first: that can be what a power cut leaves.
+        let old = before.each_mut().map(|file| {
+            let mut text = String::new();
+            file.read_to_string(&mut text).unwrap();
+            text
+        });
+        assert_eq!(old, [first.digest.as_str(), "/etc/one\n"]);
+        assert!(incoming.take_etc(&first).unwrap().is_none());
+        let (mut archive, deletions) = incoming.take_etc(&second).unwrap().unwrap();
+        let mut text = String::new();
+        archive.read_to_string(&mut text).unwrap();
+        assert_eq!(
+            (text.as_str(), deletions.as_str()),
+            ("archive", "/etc/two\n")
+        );
+    }
+
+    #[test]
+    fn without_the_deletions_there_is_no_mark() {
+        let dir = tempfile::tempdir().unwrap();
+        let (incoming, pin) = (incoming(dir.path()), pin(b"1"));
+        fs::create_dir(incoming.deletions()).unwrap();
+        incoming.mark(&pin, false, Some(b"/etc/one\n")).unwrap_err();
+        assert!(incoming.take_etc(&pin).unwrap().is_none());
     }
 }
