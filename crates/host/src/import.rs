@@ -15,10 +15,11 @@ use seed::archive::{ArchiveError, ArchiveReader, Entry, Extent, Kind};
 
 use crate::failure::Attempt;
 use crate::objects::{FileMetadata, ObjectKind, ObjectName, ObjectStore, Payload, Refusal};
-use crate::sysroot::{import_ref, is_complete};
+use crate::sysroot::{import_ref, is_present};
 
-/// Largest metadata object in bytes (libostree's `OSTREE_MAX_METADATA_SIZE`).
-const METADATA_LIMIT: u64 = 128 << 20;
+/// Largest metadata object in bytes: a directory of 150,000 files. libostree's own limit for what it fetches,
+/// `OSTREE_MAX_METADATA_SIZE`, was 10 MiB for long and is 128 MiB now; none is kept in memory here before it is verified.
+const METADATA_LIMIT: u64 = 16 << 20;
 
 /// Longest repository configuration in bytes; they have a few lines.
 const CONFIG_LIMIT: u64 = 64 << 10;
@@ -27,7 +28,7 @@ const CONFIG_LIMIT: u64 = 64 << 10;
 /// is wanted.
 const COMMITS_LIMIT: usize = 4 << 20;
 
-/// Longer files are written while they are read; the others are given to the writers.
+/// Longer files are written while they are read, and longer metadata by the reader; the others are given to the writers.
 const SHORT: u64 = 256 << 10;
 
 /// Threads that write short objects: creating files is what takes longest.
@@ -97,13 +98,28 @@ pub(crate) fn adopt(
             .put(&name, &Payload::Metadata(bytes.clone()))
             .map_err(|error| PortError::new(error.kind(), attempt(), error))?;
     }
-    store.adopt().attempt(attempt)?;
-    // An earlier pull of somebody else may have left its mark.
-    repo.mark_commit_partial(commit, false).attempt(attempt)?;
-    if !is_complete(repo, commit)? {
-        let text = format!("the seed's repository lacks objects of its commit {commit}");
-        return Err(PortError::plain(ErrorKind::Permanent, text));
+    // Until all of it was seen to be there; but nothing new is said of a commit that the node has already.
+    if !repo
+        .has_object(ostree::ObjectType::Commit, commit, NONE)
+        .attempt(attempt)?
+    {
+        repo.mark_commit_partial(commit, true).attempt(attempt)?;
     }
+    store.adopt().attempt(attempt)?;
+    if !is_present(repo, commit)? {
+        return Err(match store.lost().attempt(attempt)? {
+            true => {
+                let text = "objects were pruned while the seed's were imported; it is tried again";
+                PortError::plain(ErrorKind::Transient, text)
+            }
+            false => {
+                let text = format!("the seed's repository lacks objects of its commit {commit}");
+                PortError::plain(ErrorKind::Permanent, text)
+            }
+        });
+    }
+    // An earlier pull of somebody else may have left its mark, too.
+    repo.mark_commit_partial(commit, false).attempt(attempt)?;
     protect(repo, commit)
 }
 
@@ -214,6 +230,9 @@ impl Staging<'_> {
                 None => return Ok(()),
             },
         };
+        if matches!(&payload, Payload::Metadata(bytes) if bytes.len() as u64 > SHORT) {
+            return self.store.put(name, &payload);
+        }
         // Nobody takes it: a writer has failed, and its error is what is told.
         self.jobs
             .send((name.clone(), payload))
@@ -266,7 +285,7 @@ fn metadata(content: impl Read) -> Result<Vec<u8>, Refusal> {
         .read_to_end(&mut bytes)
         .map_err(Refusal::Content)?;
     if bytes.len() as u64 > METADATA_LIMIT {
-        return Err(Refusal::Format("is larger than 128 MiB"));
+        return Err(Refusal::Format("is larger than 16 MiB"));
     }
     Ok(bytes)
 }
@@ -349,5 +368,130 @@ impl<R: Read> Read for Expanded<R> {
         };
         self.at += length as u64;
         Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use ostree::prelude::*;
+    use seed::archive::{MemberPath, Time};
+
+    use super::*;
+    use crate::layout::Layout;
+    use crate::sysroot::is_complete;
+
+    fn repository(dir: &Path) -> (Layout, Repo, ObjectStore) {
+        let layout = Layout::below(dir);
+        let path = layout.sysroot().join("ostree/repo");
+        std::fs::create_dir_all(&path).unwrap();
+        let repo = Repo::new_for_path(&path);
+        repo.create(ostree::RepoMode::Bare, NONE).unwrap();
+        let store = ObjectStore::open(&layout, &repo).unwrap();
+        (layout, repo, store)
+    }
+
+    fn entry() -> Entry {
+        Entry {
+            path: MemberPath::parse(b"objects/x").unwrap(),
+            kind: Kind::File,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            mtime: Time::default(),
+            size: 0,
+            extents: None,
+            xattrs: BTreeMap::new(),
+        }
+    }
+
+    /// Commits a file and gives the commit's checksum.
+    fn commit(dir: &Path, repo: &Repo) -> String {
+        let tree = dir.join("tree");
+        std::fs::create_dir(&tree).unwrap();
+        std::fs::write(tree.join("file"), "content").unwrap();
+        let transaction = repo.auto_transaction(NONE).unwrap();
+        let files = ostree::MutableTree::new();
+        repo.write_directory_to_mtree(&gio::File::for_path(&tree), &files, None, NONE)
+            .unwrap();
+        let root = repo.write_mtree(&files, NONE).unwrap();
+        let root = root.downcast_ref::<ostree::RepoFile>().unwrap();
+        let commit = repo.write_commit(None, Some("seed"), None, None, root, NONE);
+        transaction.commit(NONE).unwrap();
+        commit.unwrap().to_string()
+    }
+
+    /// The objects of this kind, with their names.
+    fn objects(layout: &Layout, kind: ObjectKind, suffix: &str) -> Vec<(ObjectName, PathBuf)> {
+        let directories = layout.sysroot().join("ostree/repo/objects").read_dir();
+        let files = directories.unwrap().flat_map(|dir| {
+            let dir = dir.unwrap().path();
+            dir.read_dir().unwrap().map(|file| file.unwrap().path())
+        });
+        let named = files.filter(|file| file.extension().is_some_and(|end| end == suffix));
+        let name = |file: PathBuf| {
+            let text = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
+            let checksum = text(file.parent().unwrap()) + &text(&file);
+            (ObjectName { checksum, kind }, file)
+        };
+        named.map(name).collect()
+    }
+
+    #[test]
+    fn what_is_pruned_meanwhile_is_imported_again() {
+        let check = |seen: bool, pruned: bool, expect: Result<(), ErrorKind>| {
+            let dir = tempfile::tempdir().unwrap();
+            let (layout, repo, store) = repository(dir.path());
+            let commit = commit(dir.path(), &repo);
+            let (_, path) = &objects(&layout, ObjectKind::Commit, "commit")[0];
+            let commits = Commits::from([(commit.clone(), std::fs::read(path).unwrap())]);
+            std::fs::remove_file(path).unwrap();
+            let (name, path) = &objects(&layout, ObjectKind::File, "file")[0];
+            if seen {
+                assert!(store.has(name).unwrap());
+            }
+            if pruned {
+                std::fs::remove_file(path).unwrap();
+            }
+            let adopted = adopt(&repo, &store, &commit, &commits);
+            let what = format!("seen: {seen}, pruned: {pruned}: {adopted:?}");
+            assert_eq!(adopted.map_err(|error| error.kind()), expect, "{what}");
+            assert_eq!(is_complete(&repo, &commit).unwrap(), !pruned, "{what}");
+            let (_, state) = repo.load_commit(&commit).unwrap();
+            let partial = ostree::RepoCommitState::PARTIAL;
+            assert_eq!(state.contains(partial), pruned, "{what}");
+        };
+        check(true, false, Ok(()));
+        check(true, true, Err(ErrorKind::Transient));
+        check(false, true, Err(ErrorKind::Permanent));
+    }
+
+    #[test]
+    fn few_bytes_wait_unverified() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, _, store) = repository(dir.path());
+        let name = ObjectName {
+            checksum: "ab".repeat(32),
+            kind: ObjectKind::DirTree,
+        };
+        let check = |size: u64, expect: &str| {
+            // Nobody takes what is queued.
+            let (jobs, _) = sync_channel(WAITING);
+            let mut staging = Staging {
+                store: &store,
+                jobs,
+                go_on: &|| true,
+                commits: Commits::new(),
+            };
+            let staged = staging.object(&name, &entry(), io::repeat(0).take(size));
+            assert_eq!(staged.unwrap_err().to_string(), expect, "{size} bytes");
+        };
+        check(SHORT, "the work was stopped");
+        let text = "the object has another checksum than its name says";
+        check(SHORT + 1, text);
+        check(METADATA_LIMIT, text);
+        check(METADATA_LIMIT + 1, "the object is larger than 16 MiB");
+        check(u64::MAX, "the object is larger than 16 MiB");
     }
 }

@@ -11,6 +11,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use node::{ErrorKind, PortError, PortResult};
 use ostree::glib::prelude::*;
@@ -139,6 +140,9 @@ pub(crate) struct ObjectStore {
     objects: OwnedFd,
     staging: PathBuf,
     staged: OwnedFd,
+    /// What [`Self::has`] has found: it is not staged, and could be pruned before it is protected. Checksums in binary,
+    /// 33 bytes an object: a seed of the node's own release has 100,000 of them.
+    found: Mutex<Vec<([u8; 32], ObjectKind)>>,
 }
 
 impl ObjectStore {
@@ -157,11 +161,36 @@ impl ObjectStore {
             objects: open_directory(&path.join("objects")).attempt(attempt)?,
             staged: open_directory(&staging).attempt(attempt)?,
             staging,
+            found: Mutex::default(),
         })
     }
 
     /// Whether the repository has the object. Its content was checked when it came there.
     pub(crate) fn has(&self, name: &ObjectName) -> io::Result<bool> {
+        let present = self.is_present(name)?;
+        if present {
+            let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+            found.extend(binary(&name.checksum).map(|checksum| (checksum, name.kind)));
+        }
+        Ok(present)
+    }
+
+    /// Whether something that [`Self::has`] has found is gone: somebody pruned the repository meanwhile.
+    pub(crate) fn lost(&self) -> io::Result<bool> {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        for (checksum, kind) in found.iter() {
+            let name = ObjectName {
+                checksum: api::Digest::from_sha256(checksum).hex().to_owned(),
+                kind: *kind,
+            };
+            if !self.is_present(&name)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_present(&self, name: &ObjectName) -> io::Result<bool> {
         match fs::statat(&self.objects, name.path(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(_) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
@@ -383,6 +412,15 @@ fn hash_header(hasher: &mut Sha256, meta: &FileMetadata, mode: u32, target: &str
     hasher.update(length.to_be_bytes());
     hasher.update([0; 4]);
     hasher.update(bytes);
+}
+
+/// A checksum's bytes.
+fn binary(checksum: &str) -> Option<[u8; 32]> {
+    let (pairs, _) = checksum.as_bytes().as_chunks::<2>();
+    let digit = |digit: u8| char::from(digit).to_digit(16);
+    let byte = |[high, low]: &[u8; 2]| u8::try_from(digit(*high)? << 4 | digit(*low)?).ok();
+    let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
+    bytes?.try_into().ok()
 }
 
 fn verify(hasher: Sha256, name: &ObjectName) -> Result<(), Refusal> {

@@ -85,10 +85,18 @@ pub(crate) fn is_complete(repo: &ostree::Repo, checksum: &str) -> PortResult<boo
     if !repo.has_object(commit, checksum, NONE).attempt(attempt)? {
         return Ok(false);
     }
-    let (content, state) = repo.load_commit(checksum).attempt(attempt)?;
-    if state.contains(RepoCommitState::PARTIAL) {
+    let (_, state) = repo.load_commit(checksum).attempt(attempt)?;
+    Ok(!state.contains(RepoCommitState::PARTIAL) && is_present(repo, checksum)?)
+}
+
+/// As [`is_complete`], whatever libostree's own mark says.
+pub(crate) fn is_present(repo: &ostree::Repo, checksum: &str) -> PortResult<bool> {
+    let attempt = || format!("examining commit {checksum}");
+    let commit = ostree::ObjectType::Commit;
+    if !repo.has_object(commit, checksum, NONE).attempt(attempt)? {
         return Ok(false);
     }
+    let (content, _) = repo.load_commit(checksum).attempt(attempt)?;
     if repo.mode() == ostree::RepoMode::Bare {
         // The last members of a commit: checksums of its root directory and of that directory's metadata.
         let (tree, meta) = (content.child_value(6), content.child_value(7));
