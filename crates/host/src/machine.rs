@@ -127,9 +127,11 @@ impl Machine for HostMachine {
                 Err(error) => return Err(error),
             }
         }
+        let cpu = processor::observe()?;
         Ok(NodeFacts {
             architecture: processor::architecture(),
-            cpu: processor::observe()?,
+            cpu_numbers: processor::numbers(&cpu),
+            cpu,
             reserved_cpus: self.reserved_cpus(),
             spaces,
             containers_mounted: is_mount_point(&self.directory(Filesystem::Containers))?,
@@ -252,6 +254,7 @@ mod tests {
         let facts = HostMachine::new(layout).facts(None).unwrap();
         assert!(["amd64", "arm64"].contains(&facts.architecture.as_str()));
         assert!(facts.cpu.threads >= facts.cpu.cores && facts.cpu.cores >= facts.cpu.sockets);
+        assert!(facts.cpu_numbers >= facts.cpu.threads);
         assert!(
             facts.cpu.sockets >= 1 && !facts.cpu.model.is_empty(),
             "{facts:?}"

@@ -204,6 +204,8 @@ pub struct NodeFacts {
     pub architecture: String,
     /// The processor.
     pub cpu: Cpu,
+    /// One more than the highest number of a CPU that is there, online or not: numbers have gaps where CPUs are offline.
+    pub cpu_numbers: u32,
     /// CPUs that the system keeps for itself, as a list; empty for none.
     pub reserved_cpus: Told<String>,
     /// How full the filesystems are.

@@ -12,6 +12,9 @@ use crate::failure::Attempt;
 const CPUINFO: &str = "/proc/cpuinfo";
 const CPUS: &str = "/sys/devices/system/cpu";
 
+/// CPUs that are there, online or not, as a list of ranges (kernel documentation, cputopology).
+const PRESENT: &str = "/sys/devices/system/cpu/present";
+
 /// Fields that name a processor: x86, then what other architectures have.
 const MODEL: [&str; 4] = ["model name", "cpu model", "CPU part", "machine"];
 
@@ -54,6 +57,22 @@ pub(super) fn observe() -> PortResult<Cpu> {
         }),
         threads: count(threads),
     })
+}
+
+/// One more than the highest number of a CPU that is there, online or not; `cpu`'s threads where the kernel does not tell.
+/// Numbers have gaps where CPUs are offline, so counting those that are online is too few.
+pub(super) fn numbers(cpu: &Cpu) -> u32 {
+    let text = fs::read_to_string(PRESENT).unwrap_or_default();
+    beyond(&text).unwrap_or(cpu.threads).max(cpu.threads)
+}
+
+/// One more than the highest number in a list of ranges (`0-3,8`).
+fn beyond(list: &str) -> Option<u32> {
+    let numbers = list.trim().split([',', '-']);
+    let highest = numbers
+        .filter_map(|number| number.parse::<u32>().ok())
+        .max();
+    highest?.checked_add(1)
 }
 
 fn model(cpuinfo: &str) -> &str {
@@ -99,5 +118,16 @@ mod tests {
         );
         check("processor\t: 0\nCPU part\t: 0xd0c\n", "0xd0c");
         check("", "unknown");
+    }
+
+    #[test]
+    fn numbers_end_behind_the_highest() {
+        let check = |list: &str, expect| assert_eq!(beyond(list), expect, "{list:?}");
+        check("0\n", Some(1));
+        check("0-7\n", Some(8));
+        check("0-3,8-11,6\n", Some(12));
+        check("", None);
+        check("none", None);
+        check("4294967295", None);
     }
 }

@@ -65,9 +65,10 @@ fn highest_cpu(list: &str) -> Option<u32> {
         .max()
 }
 
-/// CPUs that the seed's configuration names must exist: kubelet and the kernel refuse others.
+/// CPUs that the seed's configuration names must exist, online or not: kubelet and the kernel refuse others.
 pub(super) fn cpus_present(subject: &Subject<'_>) -> Judged {
-    let own = subject.node()?.cpu.threads;
+    let node = subject.node()?;
+    let own = node.cpu_numbers;
     let label = subject.seed_node()?;
     let reserved = label.reserved_cpus.unwrap_or_default();
     let arguments = seed_arguments(subject)?;
@@ -81,11 +82,14 @@ pub(super) fn cpus_present(subject: &Subject<'_>) -> Judged {
             && highest >= own
         {
             return failed(format!(
-                "the seed's {key} names CPU {highest} ({list}) and this node has {own} CPUs"
+                "the seed's {key} names CPU {highest} ({list}) and this node's are numbered below {own}"
             ));
         }
     }
-    Ok(format!("{own} CPUs"))
+    Ok(match node.cpu.threads {
+        online if online == own => format!("{own} CPUs"),
+        online => format!("{online} CPUs online, numbered below {own}"),
+    })
 }
 
 pub(super) fn reserved_cpus(subject: &Subject<'_>) -> Judged {

@@ -256,7 +256,7 @@ pub static CHECKS: [Check; 37] = [
         MUST_IF_SAID,
         SEED,
         fit::cpus_present,
-        "label seed_node_facts, kernel arguments and /proc/cpuinfo: every CPU that the seed names exists",
+        "label seed_node_facts, kernel arguments and /sys/devices/system/cpu/present: every CPU that the seed names exists",
     ),
     row(
         "cpu-model",

@@ -425,7 +425,9 @@ fn the_fit() {
     check(
         "cpus-present",
         |case| case.seed_node.reserved_cpus = Some("0-1,8".to_owned()),
-        failed("the seed's reservedSystemCPUs names CPU 8 (0-1,8) and this node has 8 CPUs"),
+        failed(
+            "the seed's reservedSystemCPUs names CPU 8 (0-1,8) and this node's are numbered below 8",
+        ),
     );
     check(
         "cpus-present",
@@ -433,7 +435,18 @@ fn the_fit() {
             let arguments = ["isolcpus=managed_irq,2-15", "x=99"].map(str::to_owned);
             case.seed_node.kernel_arguments = Some(arguments.to_vec());
         },
-        failed("the seed's isolcpus names CPU 15 (managed_irq,2-15) and this node has 8 CPUs"),
+        failed(
+            "the seed's isolcpus names CPU 15 (managed_irq,2-15) and this node's are numbered below 8",
+        ),
+    );
+    // Offline CPUs leave gaps in the numbers of the others.
+    check(
+        "cpus-present",
+        |case| {
+            case.seed_node.reserved_cpus = Some("0-1,15".to_owned());
+            case.node.cpu_numbers = 16;
+        },
+        passed("8 CPUs online, numbered below 16"),
     );
     check(
         "cpus-present",

@@ -100,6 +100,7 @@ pub(crate) fn node() -> NodeFacts {
             cores: 4,
             threads: 8,
         },
+        cpu_numbers: 8,
         reserved_cpus: Told::Known("0-1".to_owned()),
         spaces: Filesystem::ALL.map(space).to_vec(),
         containers_mounted: true,
