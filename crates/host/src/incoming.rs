@@ -89,6 +89,20 @@ impl Incoming {
         })
     }
 
+    /// Removes what fetches have left for any stateroot.
+    pub(crate) fn remove_all(layout: &Layout) -> PortResult<()> {
+        let attempt = || format!("listing {}", layout.stateroots().display());
+        let Some(entries) = absent_is_none(fs::read_dir(layout.stateroots())).attempt(attempt)?
+        else {
+            return Ok(());
+        };
+        for entry in entries {
+            let stateroot = entry.attempt(attempt)?.path();
+            Self { stateroot }.remove()?;
+        }
+        Ok(())
+    }
+
     /// Marks what is complete; its content is durable already.
     pub(crate) fn mark(&self, pin: &SeedPin, var: bool, etc: Option<&[u8]>) -> PortResult<()> {
         let attempt = || format!("marking {}", self.path().display());
@@ -140,7 +154,7 @@ impl Incoming {
         };
         let swapped = swap().attempt(attempt)?;
         if swapped {
-            self.remove_old_var()?;
+            self.remove_var()?;
         }
         Ok(swapped)
     }
@@ -158,7 +172,8 @@ impl Incoming {
         Ok(Some((archive, deletions)))
     }
 
-    fn remove_old_var(&self) -> PortResult<()> {
+    /// Removes the tree that was to become `/var`, or what `/var` was before.
+    pub(crate) fn remove_var(&self) -> PortResult<()> {
         let attempt = || format!("removing {}", self.var().display());
         let anchor = Anchor::open(&self.path()).attempt(attempt)?;
         let place = anchor.map(|anchor| anchor.place("var")).transpose();

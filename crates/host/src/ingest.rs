@@ -6,7 +6,8 @@
 //!
 //! Each arrow between brackets is a thread's border: pipes are short, so the memory that this takes does not depend on
 //! the seed. Nothing that is made here is used before the seed's digests were verified: objects are staged, and
-//! `incoming/` has no marks. If it goes wrong, whatever the reason, the work is done from the spool later.
+//! `incoming/` has no marks. If it goes wrong, whatever the reason, the work is done from the spool later; without a spool
+//! the fetch has failed.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -42,7 +43,7 @@ pub(crate) struct Ingested {
     /// Its commits; its other objects are staged.
     pub(crate) commits: Commits,
     /// Whether `/var` is complete. It is not where an access list names users of the seed's own release.
-    pub(crate) var: bool,
+    pub(crate) var: PortResult<()>,
 }
 
 /// The pipe that [`ingest`] reads from.
@@ -242,12 +243,7 @@ impl Parts<'_, '_> {
         }
         let var = match var {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
-            Err(error) => {
-                let error: &dyn std::error::Error = &error;
-                tracing::info!(error, "/var is unpacked once its release is deployed");
-                false
-            }
-            Ok(()) => true,
+            var => var,
         };
         Ok(Ingested {
             documents,

@@ -6,11 +6,14 @@ use std::thread;
 
 use api::configuration::PublicKey;
 use api::{DeploymentId, ImageRef, StaterootName, seed_format};
-use node::ports::{FetchRequest, PullSecret, SeedContent, SeedPin, SeedSignature, Seeds, Watch};
+use node::ports::{
+    FetchRequest, Files, PullSecret, SeedContent, SeedPin, SeedSignature, Seeds, Watch,
+};
+use node::record::Record;
 use node::{ErrorKind, PortError, PortResult};
 use seed::archive::{ArchiveReader, MemberPath, Names};
 use seed::extract::extract;
-use seed::layout::Layout as Spool;
+use seed::layout::{Layout as Spool, LayoutError};
 use seed::pin::Blob;
 use seed::pipe::PipeWriter;
 use seed::reader::{Part, SeedReader};
@@ -18,6 +21,7 @@ use seed::registry::{RegistryError, Resolved, Sources};
 
 use crate::directory::Anchor;
 use crate::failure::{Attempt, io_kind};
+use crate::files::HostFiles;
 use crate::import;
 use crate::incoming::Incoming;
 use crate::ingest::{ingest, inlet, stage_objects};
@@ -29,7 +33,7 @@ use crate::seed_content::{content, delete};
 use crate::seed_failure::{extract_kind, layout_kind, read_error, registry_kind};
 use crate::seed_signature;
 use crate::sysroot::{is_complete, repository};
-use crate::sysroot_writer::{Relay, writing_watched};
+use crate::sysroot_writer::{Relay, writing, writing_watched};
 use crate::transfer::{Stop, Transfer};
 use crate::tree::{self, RemoveError};
 
@@ -71,6 +75,7 @@ impl HostSeeds {
         let attempt =
             |error| read_error(format!("reading {} of the seed", part.file_name()), error);
         let (spool, pin) = (self.spool()?, format_pin(pin));
+        self.check_spooled(&spool, &pin)?;
         let mut search = &Transfer::new(relay, part.file_name(), None);
         let reader = SeedReader::open(&spool, &pin, &mut search).map_err(attempt)?;
         let transfer = Transfer::new(relay, part.file_name(), Some(reader.part_size(part)));
@@ -83,6 +88,24 @@ impl HostSeeds {
                 consume(&reader, &mut counted, &transfer)
             })
             .map_err(attempt)?
+    }
+
+    /// Fails where the spool lacks a layer, and has the seed fetched again: without its record it does not count as
+    /// fetched. There may never have been room for the spool.
+    fn check_spooled(&self, spool: &Spool, pin: &seed::pin::SeedPin) -> PortResult<()> {
+        let is_missing = |layer: &Blob| match spool.open(&layer.digest) {
+            Err(LayoutError::Io { source, .. }) => source.kind() == std::io::ErrorKind::NotFound,
+            _ => false,
+        };
+        if !pin.layers.iter().any(is_missing) {
+            return Ok(());
+        }
+        HostFiles::new(self.layout.clone()).remove(&Record::SeedContent.path())?;
+        let text = format!(
+            "the node has not kept seed {}; it is fetched again",
+            pin.digest
+        );
+        Err(PortError::plain(ErrorKind::Transient, text))
     }
 
     /// Unpacks the members below `prefix` of an archive in the spool, and gives the seed's list of deletions.
@@ -156,12 +179,13 @@ impl HostSeeds {
             }
             (ingested, _) => ingested?,
         };
+        let var = is_unpacked(ingested.var, layout.is_some())?;
         let content = content(pin, &ingested.documents)?;
         let deletions = ingested.documents.get(seed_format::ETC_DELETIONS);
         let deletions = deletions.map_err(|error| read_error(attempted.clone(), error))?;
         import::adopt(&repo, &store, &content.commit, &ingested.commits)?;
         store.close(&self.layout)?;
-        incoming.mark(pin, ingested.var, Some(deletions))?;
+        incoming.mark(pin, var, Some(deletions))?;
         Ok(content)
     }
 
@@ -179,6 +203,22 @@ impl HostSeeds {
         directories
             .next()
             .unwrap_or_else(|| self.layout.booted().to_owned())
+    }
+}
+
+/// Whether `/var` was unpacked as it arrived. Where it was not it is read from the spool later, if there is one.
+fn is_unpacked(var: PortResult<()>, is_kept: bool) -> PortResult<bool> {
+    match var {
+        Ok(()) => Ok(true),
+        Err(error) if is_kept => {
+            let error: &dyn std::error::Error = &error;
+            tracing::info!(error, "/var is unpacked once its release is deployed");
+            Ok(false)
+        }
+        Err(error) => {
+            let attempted = "installing the seed as it arrives: there is no room to keep it";
+            Err(error.within(attempted))
+        }
     }
 }
 
@@ -374,12 +414,14 @@ impl Seeds for HostSeeds {
                 None => self.unpack_spooled(pin, Part::Etc, "etc", &etc, &root, relay)?,
             };
             delete(&etc, &deletions)?;
-            incoming.remove()?;
+            // The archive stays until Idle: this is done again when a kill comes before the step is marked.
+            incoming.remove_var()?;
             sync(&etc)
         })
     }
 
     fn discard(&self) -> PortResult<()> {
+        writing(&self.layout, || Incoming::remove_all(&self.layout))?;
         let path = self.spool_path();
         let attempt = || format!("removing the spool {}", path.display());
         let parent = Anchor::open(self.layout.shared()).attempt(attempt)?;
@@ -393,5 +435,26 @@ impl Seeds for HostSeeds {
             RemoveError::Io(error) => PortError::new(io_kind(&error), attempt(), error),
             RemoveError::Stopped => PortError::stopped(attempt()),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_spool_var_is_unpacked_at_once() {
+        let check = |error: Option<ErrorKind>, is_kept, expect: Result<bool, ErrorKind>| {
+            let var = error.map_or(Ok(()), |kind| Err(PortError::plain(kind, "no room")));
+            let unpacked = is_unpacked(var, is_kept);
+            assert_eq!(unpacked.map_err(|error| error.kind()), expect, "{error:?}");
+        };
+        for is_kept in [false, true] {
+            check(None, is_kept, Ok(true));
+        }
+        for kind in [ErrorKind::Permanent, ErrorKind::Transient] {
+            check(Some(kind), true, Ok(false));
+            check(Some(kind), false, Err(kind));
+        }
     }
 }

@@ -10,8 +10,9 @@ use api::{DeploymentId, Digest, StaterootName};
 use host::HostSeeds;
 use node::ErrorKind;
 use node::ports::{
-    DeploymentSpec, FetchRequest, Ostree, PullSecret, SeedPin, Seeds, Unwatched, Watch,
+    DeploymentSpec, FetchRequest, Files, Ostree, PullSecret, SeedPin, Seeds, Unwatched, Watch,
 };
+use node::record::Record;
 use ostree::gio;
 use ostree::prelude::*;
 use rustix::fs::XattrFlags;
@@ -359,7 +360,7 @@ fn a_seed_is_installed_while_it_arrives() {
     let etcd = node.layout.stateroot(&stateroot).join("var/lib/etcd/db");
     assert!(!etcd.exists(), "nothing is in place before it is asked for");
     // From here on nothing is read from the spool.
-    seeds(&node).discard().unwrap();
+    fs::remove_dir_all(node.layout.shared().join("seed")).unwrap();
     let id = deploy(&node, &seed.commit);
     seeds(&node)
         .unpack_var(&pin, &stateroot, &Unwatched)
@@ -370,15 +371,51 @@ fn a_seed_is_installed_while_it_arrives() {
         0o700
     );
     assert_eq!(fs::read_to_string(&claim).unwrap(), "ours");
-    seeds(&node).unpack_etc(&pin, &id, &Unwatched).unwrap();
     let etc = node.layout.deployment(&id).join("etc");
-    assert_eq!(fs::read_to_string(etc.join("kept")).unwrap(), "changed");
-    assert!(!etc.join("gone").exists() && !etc.join("dir/gone too").exists());
-    assert!(!node.layout.stateroot(&stateroot).join("incoming").exists());
-    // What was taken is not taken again, and there is nothing else.
-    seeds(&node)
+    // Twice: a kill may come before it is noted that it was done.
+    for _ in 0..2 {
+        seeds(&node).unpack_etc(&pin, &id, &Unwatched).unwrap();
+        assert_eq!(fs::read_to_string(etc.join("kept")).unwrap(), "changed");
+        assert!(!etc.join("gone").exists() && !etc.join("dir/gone too").exists());
+        fs::write(etc.join("gone"), "half done").unwrap();
+    }
+    let incoming = node.layout.stateroot(&stateroot).join("incoming");
+    assert!(incoming.exists() && !incoming.join("var").exists());
+    // What was taken is not taken again, and there is nothing else: the seed counts as not fetched.
+    let record = Record::SeedContent.path();
+    node.files.replace(&record, b"content", 0o600).unwrap();
+    let error = seeds(&node)
         .unpack_var(&pin, &stateroot, &Unwatched)
         .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Transient, "{error}");
+    assert!(node.files.kind(&record).unwrap().is_none());
+    seeds(&node).discard().unwrap();
+    assert!(!incoming.exists());
+}
+
+#[test]
+fn a_seed_that_was_not_kept_is_fetched_again() {
+    let node = Node::new();
+    let seed = seed(node.dir.path(), |_| {});
+    let pin = spool_whole(&node, &seed);
+    let stateroot: StaterootName = "rhcos_4.17.4".parse().unwrap();
+    let record = Record::SeedContent.path();
+    fetch(&node, &pin).unwrap();
+    let id = deploy(&node, &seed.commit);
+    seeds(&node).discard().unwrap();
+    let check = |what: &str, work: &dyn Fn(HostSeeds) -> node::PortResult<()>| {
+        node.files.replace(&record, b"content", 0o600).unwrap();
+        let error = work(seeds(&node)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Transient, "{what}: {error}");
+        assert!(node.files.kind(&record).unwrap().is_none(), "{what}");
+    };
+    check("import", &|seeds| {
+        seeds.import_commit(&pin, &"ab".repeat(32), &Unwatched)
+    });
+    check("var", &|seeds| {
+        seeds.unpack_var(&pin, &stateroot, &Unwatched)
+    });
+    check("etc", &|seeds| seeds.unpack_etc(&pin, &id, &Unwatched));
 }
 
 #[test]

@@ -45,7 +45,9 @@ pub trait Seeds: Send + Sync {
     ///
     /// While the seed arrives, its objects may be imported and its archives unpacked below the stateroot, which exists: what
     /// of that is complete, the calls below find. None of it is the stateroot's or a deployment's before the seed's digests
-    /// were verified. When this fails the work begins anew, from the spool.
+    /// were verified. When this fails the work begins anew, from the spool. Without a spool success says that the calls
+    /// below find all of it; one that does not, because it went since, removes [`crate::record::Record::SeedContent`] and is
+    /// `Transient`: the seed is fetched again.
     fn fetch(
         &self,
         request: &FetchRequest,
@@ -72,6 +74,6 @@ pub trait Seeds: Send + Sync {
         watch: &dyn Watch,
     ) -> PortResult<()>;
 
-    /// Empties the spool.
+    /// Empties the spool and removes what fetches have left for stateroots.
     fn discard(&self) -> PortResult<()>;
 }
