@@ -273,7 +273,7 @@ impl Known {
             reserved: reserved.sysroot >= Some(SYSROOT_RESERVE) && content.is_some(),
             present: content
                 .as_ref()
-                .and_then(|_| HostImages::new().present().ok()),
+                .and_then(|_| HostImages::new().present(&|| false).ok()),
             spec,
             pin,
             content,

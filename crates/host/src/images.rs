@@ -92,16 +92,16 @@ impl HostImages {
     /// # Errors
     /// As [`Images::present`].
     pub fn references(&self) -> PortResult<BTreeSet<String>> {
-        self.list().map(listing::pull_names)
+        self.list(&|| false).map(listing::pull_names)
     }
 
-    fn list(&self) -> PortResult<Vec<Listed>> {
+    fn list(&self, stop: &dyn Fn() -> bool) -> PortResult<Vec<Listed>> {
         let attempted = "listing the images in container storage";
         let command = self
             .podman(LIST_DEADLINE)
             .args(["images", "--format", "json"]);
         let json = command
-            .run()
+            .run_until(stop)
             .map_err(|error| PortError::new(kind(&error), attempted, error))?;
         listing::parse(&json)
             .map_err(|error| PortError::new(ErrorKind::Permanent, attempted, error))
@@ -142,8 +142,8 @@ fn expose(secret: &PullSecret, dir: &Path) -> std::io::Result<NamedTempFile> {
 }
 
 impl Images for HostImages {
-    fn present(&self) -> PortResult<BTreeSet<String>> {
-        self.list().map(listing::all_names)
+    fn present(&self, stop: &dyn Fn() -> bool) -> PortResult<BTreeSet<String>> {
+        self.list(stop).map(listing::all_names)
     }
 
     fn layers(
@@ -176,21 +176,21 @@ impl Images for HostImages {
             .map_err(|error| PortError::new(kind(&error), format!("pulling image {image}"), error))
     }
 
-    fn stored(&self) -> PortResult<Vec<StoredImage>> {
-        self.list().map(listing::stored)
+    fn stored(&self, stop: &dyn Fn() -> bool) -> PortResult<Vec<StoredImage>> {
+        self.list(stop).map(listing::stored)
     }
 
-    fn held(&self) -> PortResult<HeldImages> {
+    fn held(&self, stop: &dyn Fn() -> bool) -> PortResult<HeldImages> {
         let attempted = "listing podman's containers";
         let command = self
             .podman(LIST_DEADLINE)
             .args(["ps", "-a", "--format", "json"]);
         let json = command
-            .run()
-            .map_err(|error| PortError::new(ErrorKind::Transient, attempted, error))?;
+            .run_until(stop)
+            .map_err(|error| PortError::new(runtime::unanswered(&error), attempted, error))?;
         let used = runtime::parse_podman_containers(&json)
             .map_err(|error| PortError::new(ErrorKind::Transient, attempted, error))?;
-        let mut held = self.runtime.held()?;
+        let mut held = self.runtime.held(stop)?;
         held.used.extend(used);
         Ok(held)
     }
@@ -202,12 +202,12 @@ impl Images for HostImages {
         Ok(percent(found.f_blocks, found.f_bavail))
     }
 
-    fn remove(&self, images: &[StoredImage]) -> PortResult<()> {
+    fn remove(&self, images: &[StoredImage], stop: &dyn Fn() -> bool) -> PortResult<()> {
         let names = images
             .iter()
             .flat_map(|image| image.names.iter().chain([&image.id]));
         let command = self.podman(REMOVE_DEADLINE).args(["rmi", "--"]).args(names);
-        match command.run() {
+        match command.run_until(stop) {
             Ok(_) => Ok(()),
             // The last name takes the image with it, so its id is not known any more; and what is in use by now stays.
             Err(error @ CommandError::Failed { .. }) => {
@@ -217,7 +217,11 @@ impl Images for HostImages {
             }
             Err(error) => {
                 let attempted = "removing images from container storage";
-                Err(PortError::new(ErrorKind::Transient, attempted, error))
+                Err(PortError::new(
+                    runtime::unanswered(&error),
+                    attempted,
+                    error,
+                ))
             }
         }
     }
@@ -347,7 +351,28 @@ mod tests {
             podman: "/no/podman".into(),
             ..HostImages::new()
         };
-        assert_eq!(missing.present().unwrap_err().kind(), ErrorKind::Permanent);
+        assert_eq!(
+            missing.present(&|| false).unwrap_err().kind(),
+            ErrorKind::Permanent
+        );
+    }
+
+    #[test]
+    fn everything_that_takes_long_can_be_stopped() {
+        let dir = tempfile::tempdir().unwrap();
+        let images = images(dir.path(), "sleep 1000");
+        let stop = || true;
+        let check = |what: &str, error: PortError| {
+            assert_eq!(error.kind(), ErrorKind::Interrupted, "{what}");
+        };
+        check("present", images.present(&stop).unwrap_err());
+        check("stored", images.stored(&stop).unwrap_err());
+        check("held", images.held(&stop).unwrap_err());
+        let image = StoredImage {
+            id: "11".to_owned(),
+            ..StoredImage::default()
+        };
+        check("remove", images.remove(&[image], &stop).unwrap_err());
     }
 
     #[test]

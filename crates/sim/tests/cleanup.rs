@@ -5,20 +5,35 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use engine::{Event, StepContext, StepRef, StopToken, Work};
-use node::PortResult;
 use node::ports::{Files, HeldImages, Images, Layer, NodePath, Ports, PullSecret, StoredImage};
 use node::steps::NodeWork;
+use node::{ErrorKind, PortError, PortResult};
 use planner::{ImageCleanup, Step};
 use sim::{Guard, Node};
 
 /// A full storage with these images, and what was removed from it.
+#[derive(Default)]
 struct Full {
     stored: Vec<String>,
     removed: Mutex<BTreeSet<String>>,
+    /// What is being done when a stop is asked for.
+    stop: Option<(&'static str, StopToken)>,
+}
+
+impl Full {
+    /// Does this, and must learn that it is to stop if it is to.
+    fn busy(&self, what: &str, stop: &dyn Fn() -> bool) -> PortResult<()> {
+        let Some((_, token)) = self.stop.as_ref().filter(|(when, _)| *when == what) else {
+            return Ok(());
+        };
+        token.stop();
+        assert!(stop(), "{what}");
+        Err(PortError::stopped(what))
+    }
 }
 
 impl Images for Full {
-    fn present(&self) -> PortResult<BTreeSet<String>> {
+    fn present(&self, _: &dyn Fn() -> bool) -> PortResult<BTreeSet<String>> {
         Ok(self.stored.iter().cloned().collect())
     }
 
@@ -39,7 +54,8 @@ impl Images for Full {
         Ok(())
     }
 
-    fn stored(&self) -> PortResult<Vec<StoredImage>> {
+    fn stored(&self, stop: &dyn Fn() -> bool) -> PortResult<Vec<StoredImage>> {
+        self.busy("stored", stop)?;
         let image = |(number, name): (usize, &String)| StoredImage {
             id: format!("{number:064}"),
             names: vec![name.clone()],
@@ -49,7 +65,8 @@ impl Images for Full {
         Ok(self.stored.iter().enumerate().map(image).collect())
     }
 
-    fn held(&self) -> PortResult<HeldImages> {
+    fn held(&self, stop: &dyn Fn() -> bool) -> PortResult<HeldImages> {
+        self.busy("held", stop)?;
         Ok(HeldImages::default())
     }
 
@@ -57,15 +74,16 @@ impl Images for Full {
         Ok(100)
     }
 
-    fn remove(&self, images: &[StoredImage]) -> PortResult<()> {
+    fn remove(&self, images: &[StoredImage], stop: &dyn Fn() -> bool) -> PortResult<()> {
+        self.busy("remove", stop)?;
         let names = images.iter().flat_map(|image| image.names.clone());
         self.removed.lock().unwrap().extend(names);
         Ok(())
     }
 }
 
-/// What is left of these images after a clean-up on a node with these files.
-fn left(stored: &[&str], files: &[(String, String)]) -> Vec<String> {
+/// Cleans up on a node with these files.
+fn clean(full: &Full, files: &[(String, String)]) -> Result<(), ErrorKind> {
     let mut machine = sim::template::machine();
     machine.power_on();
     let guard = Guard::new(&machine);
@@ -76,12 +94,8 @@ fn left(stored: &[&str], files: &[(String, String)]) -> Vec<String> {
     }
     // Until the API server answers.
     node.ports().clock.pause(10_000);
-    let full = Full {
-        stored: stored.iter().map(|name| (*name).to_owned()).collect(),
-        removed: Mutex::default(),
-    };
     let ports = Ports {
-        images: &full,
+        images: full,
         ..node.ports()
     };
     let step = Step::CleanImages {
@@ -92,11 +106,24 @@ fn left(stored: &[&str], files: &[(String, String)]) -> Vec<String> {
         index: 0,
         name: step.name().to_owned(),
     };
-    let token = StopToken::new();
+    let token = full
+        .stop
+        .clone()
+        .map(|(_, token)| token)
+        .unwrap_or_default();
     let mut events = |_: &Event| {};
     let context = StepContext::new(&token, place, &mut events);
     let result = NodeWork::new(ports).apply(&step, &context);
-    assert!(result.is_ok(), "{:?}", result.unwrap_err().source);
+    result.map_err(|error| error.kind)
+}
+
+/// What is left of these images after a clean-up on a node with these files.
+fn left(stored: &[&str], files: &[(String, String)]) -> Vec<String> {
+    let full = Full {
+        stored: stored.iter().map(|name| (*name).to_owned()).collect(),
+        ..Full::default()
+    };
+    assert_eq!(clean(&full, files), Ok(()));
     let removed = full.removed.lock().unwrap();
     let left = full.stored.iter().filter(|name| !removed.contains(*name));
     left.cloned().collect()
@@ -135,4 +162,16 @@ fn too_much_to_look_through_removes_nothing() {
     };
     let files: Vec<_> = (0..10_001).map(file).collect();
     assert_eq!(left(&[&image], &files), [image.as_str()]);
+}
+
+#[test]
+fn a_stop_reaches_whatever_is_under_way() {
+    for what in ["held", "stored", "remove"] {
+        let full = Full {
+            stored: vec!["q.io/a:1".to_owned()],
+            stop: Some((what, StopToken::new())),
+            ..Full::default()
+        };
+        assert_eq!(clean(&full, &[]), Err(ErrorKind::Interrupted), "{what}");
+    }
 }

@@ -25,7 +25,7 @@ struct Fake {
 }
 
 impl Images for Fake {
-    fn present(&self) -> PortResult<BTreeSet<String>> {
+    fn present(&self, _: &dyn Fn() -> bool) -> PortResult<BTreeSet<String>> {
         Ok(self.present.lock().unwrap().clone())
     }
 
@@ -71,11 +71,11 @@ impl Images for Fake {
         }
     }
 
-    fn stored(&self) -> PortResult<Vec<StoredImage>> {
+    fn stored(&self, _: &dyn Fn() -> bool) -> PortResult<Vec<StoredImage>> {
         Ok(Vec::new())
     }
 
-    fn held(&self) -> PortResult<HeldImages> {
+    fn held(&self, _: &dyn Fn() -> bool) -> PortResult<HeldImages> {
         Ok(HeldImages::default())
     }
 
@@ -83,7 +83,7 @@ impl Images for Fake {
         Ok(0)
     }
 
-    fn remove(&self, _: &[StoredImage]) -> PortResult<()> {
+    fn remove(&self, _: &[StoredImage], _: &dyn Fn() -> bool) -> PortResult<()> {
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ use node::ports::HeldImages;
 use node::{ErrorKind, PortError, PortResult};
 use serde::Deserialize;
 
-use crate::command::Command;
+use crate::command::{Command, CommandError};
 
 /// Where runtimes listen; the first one that answers is the node's.
 const SOCKETS: [&str; 3] = [
@@ -100,14 +100,14 @@ impl Runtime {
         }
     }
 
-    /// What the runtime says; nothing where none answers.
-    pub(super) fn held(&self) -> PortResult<HeldImages> {
+    /// What the runtime says; nothing where none answers. `stop` ends the asking.
+    pub(super) fn held(&self, stop: &dyn Fn() -> bool) -> PortResult<HeldImages> {
         let answers = |socket: &&PathBuf| UnixStream::connect(socket).is_ok();
         let Some(socket) = self.sockets.iter().find(answers) else {
             return Ok(HeldImages::default());
         };
-        let containers = self.ask(socket, &["ps", "-a", "-o", "json"], parse_containers)?;
-        let pinned = self.ask(socket, &["images", "-o", "json"], parse_pinned)?;
+        let containers = self.ask(socket, &["ps", "-a", "-o", "json"], parse_containers, stop)?;
+        let pinned = self.ask(socket, &["images", "-o", "json"], parse_pinned, stop)?;
         let used = containers;
         Ok(HeldImages { used, pinned })
     }
@@ -117,6 +117,7 @@ impl Runtime {
         socket: &Path,
         question: &[&str],
         parse: fn(&[u8]) -> Result<BTreeSet<String>, serde_json::Error>,
+        stop: &dyn Fn() -> bool,
     ) -> PortResult<BTreeSet<String>> {
         let attempted = || {
             let question = question.first().unwrap_or(&"");
@@ -141,9 +142,17 @@ impl Runtime {
             .args(["--timeout", "100s"])
             .args(question);
         let json = command
-            .run()
-            .map_err(|error| PortError::new(ErrorKind::Transient, attempted(), error))?;
+            .run_until(stop)
+            .map_err(|error| PortError::new(unanswered(&error), attempted(), error))?;
         parse(&json).map_err(|error| PortError::new(ErrorKind::Transient, attempted(), error))
+    }
+}
+
+/// What it means that a list cannot be had: that it is asked for again, but for a wish to stop.
+pub(super) fn unanswered(error: &CommandError) -> ErrorKind {
+    match error {
+        CommandError::Stopped { .. } => ErrorKind::Interrupted,
+        _ => ErrorKind::Transient,
     }
 }
 
@@ -222,12 +231,12 @@ mod tests {
             dir.path().join("asked").display()
         );
         let runtime = runtime(dir.path(), &script);
-        assert_eq!(runtime.held().unwrap(), HeldImages::default());
+        assert_eq!(runtime.held(&|| false).unwrap(), HeldImages::default());
         let socket = dir.path().join("cri.sock");
         let _listener = UnixListener::bind(&socket).unwrap();
         let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         assert_eq!(
-            runtime.held().unwrap(),
+            runtime.held(&|| false).unwrap(),
             HeldImages {
                 used: set(&["1111", "2222", "q/a@sha256:1", "q/b:1"]),
                 pinned: set(&["3333", "q/p:1"]),
@@ -244,17 +253,18 @@ mod tests {
 
     #[test]
     fn a_runtime_that_does_not_say_is_asked_again() {
-        let check = |script: &str| {
+        let check = |script: &str, stop: bool, kind| {
             let dir = tempfile::tempdir().unwrap();
             let runtime = runtime(dir.path(), script);
             let _listener = UnixListener::bind(dir.path().join("cri.sock")).unwrap();
-            let error = runtime.held().unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Transient, "{script}");
+            let error = runtime.held(&|| stop).unwrap_err();
+            assert_eq!(error.kind(), kind, "{script}");
             assert!(error.to_string().ends_with(" by crictl ps"), "{error}");
         };
-        check("exit 1");
-        check("echo no JSON");
-        check("echo '{\"containers\":7}'");
+        check("exit 1", false, ErrorKind::Transient);
+        check("echo no JSON", false, ErrorKind::Transient);
+        check("echo '{\"containers\":7}'", false, ErrorKind::Transient);
+        check("sleep 1000", true, ErrorKind::Interrupted);
     }
 
     #[test]

@@ -42,7 +42,8 @@ pub(super) fn clean(
     if !exceeded(usage) {
         return Ok(());
     }
-    let held = ports.images.held().map_err(again)?;
+    let stop = || context.stopped();
+    let held = ports.images.held(&stop).map_err(again)?;
     let Some(pods) = pods(ports)? else {
         return Ok(());
     };
@@ -55,7 +56,7 @@ pub(super) fn clean(
         boot,
         precached: keep.iter().cloned().collect(),
     };
-    let stored = ports.images.stored().map_err(again)?;
+    let stored = ports.images.stored(&stop).map_err(again)?;
     let batches = planner::batches(stored, &held, &needed);
     let total = batches.iter().map(|batch| batch.len() as u64).sum();
     let mut done = 0;
@@ -69,7 +70,7 @@ pub(super) fn clean(
         for image in batch {
             tracing::info!(id = image.id, names = ?image.names, "removing an image");
         }
-        ports.images.remove(batch)?;
+        ports.images.remove(batch, &stop)?;
         done += batch.len() as u64;
         let object = batch.last().and_then(|image| image.names.first()).cloned();
         context.progress(Progress {

@@ -105,7 +105,7 @@ pub(super) fn pull(
     context: &StepContext<'_>,
 ) -> PortResult<()> {
     let images: BTreeSet<&String> = images.iter().collect();
-    let present = ports.images.present()?;
+    let present = ports.images.present(&|| context.stopped())?;
     let missing: Vec<String> = images
         .iter()
         .filter(|image| !present.contains(**image))
@@ -134,7 +134,7 @@ pub(super) fn pull(
     }
     if !verdicts.failed.is_empty() {
         // Somebody else may have pulled it meanwhile (contract 3.8, step 8).
-        let present = ports.images.present()?;
+        let present = ports.images.present(&|| context.stopped())?;
         let before = verdicts.failed.len();
         verdicts
             .failed

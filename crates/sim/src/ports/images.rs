@@ -25,9 +25,17 @@ fn names(machine: &Machine) -> BTreeSet<String> {
         .collect()
 }
 
+fn unless(stop: &dyn Fn() -> bool, attempted: &str) -> PortResult<()> {
+    if stop() {
+        return Err(PortError::stopped(attempted));
+    }
+    Ok(())
+}
+
 impl Images for Node {
-    fn present(&self) -> PortResult<BTreeSet<String>> {
+    fn present(&self, stop: &dyn Fn() -> bool) -> PortResult<BTreeSet<String>> {
         self.operation("present", &"")?;
+        unless(stop, "listing images")?;
         Ok(self.see(names))
     }
 
@@ -55,17 +63,16 @@ impl Images for Node {
     fn pull(&self, image: &str, _secret: &PullSecret, stop: &dyn Fn() -> bool) -> PortResult<()> {
         self.operation("pull", &image)?;
         self.operation("pull: layers", &image)?;
-        if stop() {
-            return Err(PortError::stopped(format!("pulling {image}")));
-        }
+        unless(stop, &format!("pulling {image}"))?;
         self.effect(|machine| {
             machine.cache.write(&stored(image), 0o600, image.as_bytes());
         })?;
         self.operation("pulled", &image)
     }
 
-    fn stored(&self) -> PortResult<Vec<StoredImage>> {
+    fn stored(&self, stop: &dyn Fn() -> bool) -> PortResult<Vec<StoredImage>> {
         self.operation("stored", &"")?;
+        unless(stop, "listing images")?;
         let image = |name: String| StoredImage {
             id: name.rsplit(':').next().unwrap_or_default().to_owned(),
             created: if name == STALE { 1 } else { 2 },
@@ -75,8 +82,9 @@ impl Images for Node {
         Ok(self.see(names).into_iter().map(image).collect())
     }
 
-    fn held(&self) -> PortResult<HeldImages> {
+    fn held(&self, stop: &dyn Fn() -> bool) -> PortResult<HeldImages> {
         self.operation("held", &"")?;
+        unless(stop, "listing containers")?;
         Ok(HeldImages {
             used: BTreeSet::from([RUNNING.to_owned()]),
             pinned: BTreeSet::new(),
@@ -89,9 +97,10 @@ impl Images for Node {
         Ok(count.saturating_mul(EACH).min(100))
     }
 
-    fn remove(&self, images: &[StoredImage]) -> PortResult<()> {
+    fn remove(&self, images: &[StoredImage], stop: &dyn Fn() -> bool) -> PortResult<()> {
         self.operation("remove images", &"")?;
         for name in images.iter().flat_map(|image| &image.names) {
+            unless(stop, "removing images")?;
             self.effect(|machine| machine.cache.remove(&stored(name)))?;
             self.operation("removed image", name)?;
         }
