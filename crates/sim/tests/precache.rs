@@ -50,6 +50,7 @@ impl Images for Fake {
     }
 
     fn pull(&self, image: &str, _: &PullSecret, _: &dyn Fn() -> bool) -> PortResult<()> {
+        assert!(!image.starts_with("fault"), "a fault");
         let mut pulls = self.pulls.lock().unwrap();
         pulls.push(image.to_owned());
         if let Some(stop) = &self.stop {
@@ -218,6 +219,20 @@ fn each_image_has_its_verdict() {
     check(&[("a", (9, Permanent, false))], true, None, 2, one);
     // An image that is there in the end counts, whatever its pull said.
     check(&[("a", (9, Permanent, true))], false, None, 2, all);
+}
+
+#[test]
+fn a_pull_that_panics_is_a_failed_one() {
+    let fake = Fake::default();
+    // More than are pulled at once: none is waited for in vain.
+    let faults: Vec<String> = (0..9).map(|number| format!("fault{number}")).collect();
+    let mut images: Vec<&str> = faults.iter().map(String::as_str).collect();
+    images.push("a");
+    let end = precache(&fake, &images, false);
+    let (kind, text) = end.result.unwrap_err();
+    assert_eq!(kind, ErrorKind::Permanent);
+    assert!(text.contains("(9 of 10: fault"), "{text}");
+    assert_eq!(*fake.pulls.lock().unwrap(), ["a"]);
 }
 
 #[test]

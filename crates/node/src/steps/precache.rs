@@ -3,6 +3,7 @@
 mod queue;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
@@ -186,7 +187,7 @@ fn pull_missing(
                 running += 1;
                 let (secret, stopped, finished) = (&secret, &stopped, finished.clone());
                 scope.spawn(move || {
-                    let pulled = pull_patiently(ports, &image, secret, stopped);
+                    let pulled = pull_surely(ports, &image, secret, stopped);
                     // The receiver lives as long as this scope.
                     drop(finished.send((image, pulled)));
                 });
@@ -214,6 +215,21 @@ fn pull_missing(
         };
         abandoned.store(true, Ordering::Release);
         outcome
+    })
+}
+
+/// Pulls an image and has a verdict, also when the pull panics: who waits for it must learn that it has ended.
+fn pull_surely(
+    ports: &Ports<'_>,
+    image: &str,
+    secret: &PullSecret,
+    stopped: &dyn Fn() -> bool,
+) -> PortResult<()> {
+    // Nothing of a pull is looked at behind its end but what the storage says then.
+    let pull = AssertUnwindSafe(|| pull_patiently(ports, image, secret, stopped));
+    catch_unwind(pull).unwrap_or_else(|_| {
+        let text = format!("pulling image {image} panicked, which is a fault of the agent");
+        Err(PortError::plain(ErrorKind::Permanent, text))
     })
 }
 
