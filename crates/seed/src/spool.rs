@@ -3,6 +3,7 @@
 
 mod growing;
 mod ledger;
+mod suspects;
 
 use std::fs::File;
 use std::io::Read;
@@ -12,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use crate::layout::{Layout, failed};
 use crate::pin::{Blob, SeedPin};
 use crate::pipe::PipeWriter;
-use crate::registry::{Registry, RegistryError, Resolved, Sources, passed_over};
+use crate::registry::{BlobSink as _, Registry, RegistryError, Resolved, Sources, passed_over};
 use crate::watch::Watch;
 use growing::{Growing, Tap};
 
@@ -65,7 +66,8 @@ pub async fn spool(
 ///
 /// # Errors
 ///
-/// See [`RegistryError`]. Calling again begins anew.
+/// See [`RegistryError`]. Calling again begins anew. After [`RegistryError::Damaged`] this process leaves
+/// out the mirrors that had a part in it, unless there is no other place.
 pub async fn pass(
     sources: Sources<'_>,
     resolved: &Resolved,
@@ -76,6 +78,11 @@ pub async fn pass(
     for layer in &resolved.pin.layers {
         let growing = fetch(sources, layer, Growing::passing(&mut tap), watch).await?;
         growing.finish();
+        if tap.was_cut() {
+            // It was right in the end, and what was passed on before is wrong.
+            let image = sources.own.image().clone();
+            return Err(RegistryError::Damaged { image });
+        }
         if !tap.is_open() {
             return Ok(());
         }
@@ -90,22 +97,35 @@ async fn fetch<'a>(
     mut growing: Growing<'a>,
     watch: &mut dyn Watch,
 ) -> Result<Growing<'a>, RegistryError> {
+    // Mirrors whose bytes were passed on and cannot be taken back.
+    let mut passed: Vec<&Registry> = Vec::new();
     for mirror in sources.mirrors {
-        match fetch_from(mirror, blob, &mut growing, watch).await {
+        if !growing.is_kept() && suspects::has(mirror.image(), blob) {
+            tracing::warn!(mirror = %mirror.image(), "left out: it had a damaged blob before");
+            continue;
+        }
+        let before = growing.len();
+        let fetched = fetch_from(mirror, blob, &mut growing, watch).await;
+        if !growing.is_kept() && growing.len() > before {
+            passed.push(mirror);
+        }
+        match fetched {
             Ok(()) => return Ok(growing),
             Err(error @ (RegistryError::Stopped { .. } | RegistryError::Store { .. })) => {
                 return Err(error);
             }
             Err(error) => {
+                passed_over(mirror, &error);
                 if matches!(error, RegistryError::WrongDigest { .. }) {
+                    suspected(&passed, blob)?;
                     growing.restart()?;
                 }
-                passed_over(mirror, &error);
             }
         }
     }
     let mut fetched = fetch_from(sources.own, blob, &mut growing, watch).await;
     if matches!(fetched, Err(RegistryError::WrongDigest { .. })) {
+        suspected(&passed, blob)?;
         // It came in pieces, maybe from several places and days: once more, all of it.
         growing.restart()?;
         fetched = fetch_from(sources.own, blob, &mut growing, watch).await;
@@ -113,7 +133,23 @@ async fn fetch<'a>(
     if matches!(fetched, Err(RegistryError::WrongDigest { .. })) {
         growing.restart()?;
     }
+    if !matches!(fetched, Ok(()) | Err(RegistryError::Stopped { .. })) {
+        // Nobody else has it: a mirror that was left out may have been repaired.
+        suspects::forget(blob);
+    }
     fetched.map(|()| growing)
+}
+
+/// Ends a fetch that passed on wrong bytes of mirrors.
+fn suspected(passed: &[&Registry], blob: &Blob) -> Result<(), RegistryError> {
+    let Some(mirror) = passed.last() else {
+        return Ok(());
+    };
+    for mirror in passed {
+        suspects::add(mirror.image(), blob);
+    }
+    let image = mirror.image().clone();
+    Err(RegistryError::Damaged { image })
 }
 
 async fn fetch_from(

@@ -227,6 +227,54 @@ fn a_bad_mirror_is_passed_over() {
     check("wrong byte", Fault::WrongByte, 3 * MIB);
 }
 
+/// Without a spool: outcome, whether the consumer got the whole layer, and who sent bytes: the mirror and the source.
+#[test]
+fn a_damaged_layer_that_is_not_kept_is_fetched_again() {
+    let layer = noise(3 << 20, 6);
+    let (mirror, own) = (Faulty::start(layer.clone()), Faulty::start(layer.clone()));
+    let (mirrors, client) = ([mirror.client()], own.client());
+    let sources = Sources {
+        mirrors: &mirrors,
+        own: &client,
+    };
+    let resolved = block_on(sources.resolve(&mut ())).unwrap();
+    let check = |what: &str, outcome: Result<(), &str>, asked: (bool, bool)| {
+        let before = (mirror.sent(), own.sent());
+        let (writer, mut reader) = pipe(2, 64 << 10);
+        let (fetched, whole) = std::thread::scope(|scope| {
+            let reading = scope.spawn(move || {
+                let mut bytes = Vec::new();
+                let read = reader
+                    .next_stream()
+                    .and_then(|_| reader.read_to_end(&mut bytes));
+                read.is_ok().then_some(bytes)
+            });
+            let fetched = block_on(pass(sources, &resolved, writer, &mut ()));
+            (fetched, reading.join().unwrap())
+        });
+        let told = fetched.map_err(|error| (kind(&error), error.is_transient()));
+        let transient = |text: &str| text != "WrongDigest";
+        let expect = outcome.map_err(|text| (text.to_owned(), transient(text)));
+        assert_eq!(told, expect, "{what}");
+        assert_eq!(whole.as_ref() == Some(&layer), outcome.is_ok(), "{what}");
+        let sent = (mirror.sent() > before.0, own.sent() > before.1);
+        assert_eq!(sent, asked, "{what}");
+    };
+    mirror.always(Some(Fault::WrongByte));
+    check("a damaged mirror", Err("Damaged"), (true, false));
+    check("without that mirror", Ok(()), (false, true));
+    own.always(Some(Fault::Status(503, None)));
+    check("nobody else", Err("Unreachable"), (false, false));
+    mirror.always(None);
+    check("the repaired mirror", Ok(()), (true, false));
+    mirror.always(Some(Fault::Status(403, None)));
+    own.always(None);
+    own.will(&[Fault::WrongByte]);
+    check("the source, once", Err("Damaged"), (false, true));
+    own.always(Some(Fault::WrongByte));
+    check("the source", Err("WrongDigest"), (false, true));
+}
+
 #[test]
 fn a_stop_while_the_spool_is_checked_loses_nothing() {
     let layer = noise(4 << 20, 8);

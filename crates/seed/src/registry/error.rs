@@ -89,6 +89,15 @@ pub enum RegistryError {
         /// The digest of what arrived.
         actual: String,
     },
+    /// Wrong content that was passed on already, where nothing is kept that could be read again.
+    #[error(
+        "what arrived of image {image} is damaged; \
+         there is no room to keep the seed, so all of it is fetched again"
+    )]
+    Damaged {
+        /// Whose copy it was, in part at least.
+        image: ImageRef,
+    },
     /// An answer that the distribution specification does not foresee.
     #[error("the registry of image {image} gave an answer that cannot be understood")]
     Protocol {
@@ -130,7 +139,7 @@ pub enum RegistryError {
 impl RegistryError {
     /// True when trying again later may help without anybody changing anything.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unreachable { .. })
+        matches!(self, Self::Unreachable { .. } | Self::Damaged { .. })
     }
 }
 

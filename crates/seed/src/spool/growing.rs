@@ -22,39 +22,51 @@ const PIECE_LIMIT: u64 = 4 << 20;
 
 /// Reads a stream of blobs while they arrive. What it reads is not verified yet; a consumer acts on
 /// it only after the whole blob was (see [`super::spool`]).
-pub(super) struct Tap(Option<PipeWriter>);
+pub(super) struct Tap {
+    pipe: Option<PipeWriter>,
+    was_cut: bool,
+}
 
 impl Tap {
     pub(super) fn new(pipe: Option<PipeWriter>) -> Self {
-        Self(pipe)
+        Self {
+            pipe,
+            was_cut: false,
+        }
     }
 
     pub(super) fn pass(&mut self, bytes: &[u8]) {
         // Nobody reads on: the consumer has failed and says so itself.
         if self
-            .0
+            .pipe
             .as_mut()
             .is_some_and(|pipe| pipe.write_all(bytes).is_err())
         {
-            self.0 = None;
+            self.pipe = None;
         }
     }
 
     /// The blob is whole and verified.
     pub(super) fn end(&mut self) {
-        if self.0.as_mut().is_some_and(|pipe| pipe.end().is_err()) {
-            self.0 = None;
+        if self.pipe.as_mut().is_some_and(|pipe| pipe.end().is_err()) {
+            self.pipe = None;
         }
     }
 
     /// What was passed on of this blob is not the blob.
     pub(super) fn cut(&mut self) {
-        self.0 = None;
+        self.pipe = None;
+        self.was_cut = true;
+    }
+
+    /// Whether wrong bytes were passed on. The consumer may have failed of them before.
+    pub(super) fn was_cut(&self) -> bool {
+        self.was_cut
     }
 
     /// Whether the consumer goes on.
     pub(super) fn is_open(&self) -> bool {
-        self.0.is_some()
+        self.pipe.is_some()
     }
 }
 
@@ -160,6 +172,11 @@ impl<'a> Growing<'a> {
         }
         self.buffer.clear();
         Ok(records.len())
+    }
+
+    /// Whether it is on disk, too.
+    pub(super) fn is_kept(&self) -> bool {
+        self.on_disk.is_some()
     }
 
     /// Forgets all of it. What was passed on is void.
