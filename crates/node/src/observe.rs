@@ -65,10 +65,11 @@ pub fn observe(
     };
     let reserved = ports.machine.reserved()?;
     let prepared = target.as_ref().is_some_and(|target| target.precached);
-    let node = match &run {
-        // Nobody decides anything by it while a run is under way, or when everything is done.
-        RunFact::Running { .. } => NodeKnowledge::NotLooked,
-        _ if in_prep && !prepared => look(ports, pin.as_ref()),
+    let node = match (&run, &cluster) {
+        // Nobody decides anything by it while a run is under way, before the cluster has answered, or when everything is
+        // done.
+        (RunFact::Running { .. }, _) => NodeKnowledge::NotLooked,
+        (_, ClusterKnowledge::Known(_)) if in_prep && !prepared => look(ports, pin.as_ref()),
         _ => NodeKnowledge::NotLooked,
     };
     let returned = state == State::UpgradeInProgress
