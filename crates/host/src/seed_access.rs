@@ -22,16 +22,20 @@ pub(crate) const REGISTRY_CERTIFICATES: [&str; 2] =
 /// Where `registries.conf` is, below the root.
 const CONTAINERS: &str = "etc/containers";
 
+/// What a registry's client runs on: this thread.
+fn runtime(attempted: &str) -> PortResult<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .attempt(|| attempted.to_owned())
+}
+
 /// Runs a future of the registry's client on this thread.
 pub(crate) fn blocking<T>(
     future: impl Future<Output = Result<T, RegistryError>>,
     attempted: &str,
 ) -> PortResult<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .attempt(|| attempted.to_owned())?;
-    let result = runtime.block_on(future);
+    let result = runtime(attempted)?.block_on(future);
     result.map_err(|error| PortError::new(registry_kind(&error), attempted, error))
 }
 
@@ -45,11 +49,7 @@ pub(crate) fn asking<T, E: std::error::Error + Send + Sync + 'static>(
     watch: &dyn Watch,
     attempted: &str,
 ) -> PortResult<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .attempt(|| attempted.to_owned())?;
-    runtime.block_on(async {
+    runtime(attempted)?.block_on(async {
         let mut question = std::pin::pin!(question);
         loop {
             if let Ok(answer) = tokio::time::timeout(LOOK, &mut question).await {

@@ -3,6 +3,7 @@
 mod error;
 mod fetch;
 mod lookup;
+mod manifest;
 mod patience;
 mod push;
 mod signatures;
@@ -15,19 +16,15 @@ use std::time::Duration;
 use api::{Digest, ImageRef};
 use futures::FutureExt as _;
 use oci_client::client::{Client, ClientConfig, ClientProtocol};
-use oci_client::manifest::{
-    IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE,
-    OCI_IMAGE_MEDIA_TYPE,
-};
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Reference, RegistryOperation};
-use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 pub use error::RegistryError;
 use error::classify;
 pub use fetch::BlobSink;
 pub use lookup::Lookup;
+use manifest::{Manifests, credentials, parse_reference};
 pub use patience::Patience;
 pub use sources::Sources;
 pub(crate) use sources::passed_over;
@@ -103,23 +100,6 @@ impl Resolved {
     }
 }
 
-#[derive(Deserialize)]
-struct Index {
-    manifests: Vec<IndexEntry>,
-}
-
-#[derive(Deserialize)]
-struct IndexEntry {
-    digest: String,
-    platform: Option<Platform>,
-}
-
-#[derive(Deserialize)]
-struct Platform {
-    os: String,
-    architecture: String,
-}
-
 impl Registry {
     /// Prepares access to `image` with the credentials that `auth` has for its repository. Nothing
     /// is sent yet.
@@ -143,23 +123,13 @@ impl Registry {
         trust: &Trust,
         patience: Patience,
     ) -> Result<Self, RegistryError> {
-        let reference: Reference =
-            image
-                .as_str()
-                .parse()
-                .map_err(|error| RegistryError::InvalidReference {
-                    image: image.clone(),
-                    source: Box::new(error),
-                })?;
+        let reference = parse_reference(image)?;
         let client = connect(image, trust, Some(patience))?;
         let http = blob_client(trust, patience).map_err(|error| RegistryError::Setup {
             image: image.clone(),
             source: Box::new(error),
         })?;
-        let auth = match auth.find(reference.registry(), reference.repository()) {
-            Some(found) => RegistryAuth::Basic(found.username.clone(), found.password.clone()),
-            None => RegistryAuth::Anonymous,
-        };
+        let auth = credentials(auth, &reference);
         Ok(Self {
             image: image.clone(),
             reference,
@@ -200,13 +170,7 @@ impl Registry {
     async fn resolve_unwatched(&self) -> Result<Resolved, RegistryError> {
         self.authenticate(&self.client, RegistryOperation::Pull)
             .await?;
-        let mut manifest = self.manifest(&self.reference).await?;
-        if let Ok(index) = serde_json::from_slice::<Index>(&manifest) {
-            let digest = self.choose(index)?;
-            manifest = self
-                .manifest(&self.reference.clone_with_digest(digest))
-                .await?;
-        }
+        let manifest = self.manifests().of_image(&self.reference).await?;
         let (config, layers) = parse_manifest(&manifest).map_err(|error| self.no_seed(error))?;
         let bytes = self.small_blob(&config).await?;
         let labels = parse_labels(&bytes).map_err(|error| self.no_seed(error))?;
@@ -264,27 +228,12 @@ impl Registry {
         format!("https://{registry}/v2/{repository}/blobs/{}", blob.digest)
     }
 
-    async fn manifest(&self, reference: &Reference) -> Result<Vec<u8>, RegistryError> {
-        let accepted = [
-            OCI_IMAGE_MEDIA_TYPE,
-            IMAGE_MANIFEST_MEDIA_TYPE,
-            OCI_IMAGE_INDEX_MEDIA_TYPE,
-            IMAGE_MANIFEST_LIST_MEDIA_TYPE,
-        ];
-        let (bytes, _) = self
-            .client
-            .pull_manifest_raw(reference, &self.auth, &accepted)
-            .await
-            .map_err(|error| classify(&self.image, error))?;
-        if bytes.len() as u64 > DOCUMENT_LIMIT {
-            let text = "the image manifest is longer than 4 MiB".to_owned();
-            return Err(self.no_seed(ImageError::NotASeed(text)));
+    fn manifests(&self) -> Manifests<'_> {
+        Manifests {
+            client: &self.client,
+            image: &self.image,
+            auth: &self.auth,
         }
-        Ok(bytes.to_vec())
-    }
-
-    fn choose(&self, index: Index) -> Result<String, RegistryError> {
-        fitting(index).map_err(|error| self.no_seed(error))
     }
 
     async fn small_blob(&self, blob: &Blob) -> Result<Vec<u8>, RegistryError> {
@@ -296,10 +245,7 @@ impl Registry {
     }
 
     fn no_seed(&self, source: ImageError) -> RegistryError {
-        RegistryError::NotASeed {
-            image: self.image.clone(),
-            source,
-        }
+        manifest::no_seed(&self.image, source)
     }
 
     /// Runs a request, looking at the stop request while it waits.
@@ -319,23 +265,6 @@ impl Registry {
                 return Ok(output);
             }
         }
-    }
-}
-
-/// The entry of an index for Linux on this machine's architecture.
-fn fitting(index: Index) -> Result<String, ImageError> {
-    let wanted = architecture();
-    let fits = |entry: &IndexEntry| {
-        entry
-            .platform
-            .as_ref()
-            .is_some_and(|platform| platform.os == "linux" && platform.architecture == wanted)
-    };
-    match index.manifests.into_iter().find(fits) {
-        Some(entry) => Ok(entry.digest),
-        None => Err(ImageError::NotASeed(format!(
-            "the image index has no entry for linux on {wanted}"
-        ))),
     }
 }
 

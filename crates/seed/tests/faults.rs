@@ -5,12 +5,14 @@
     reason = "a test fails by panicking, and prints its table"
 )]
 
+mod blocking;
 mod faulty;
 
 use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use blocking::block_on;
 use faulty::{Fault, Faulty, digest, noise};
 use seed::layout::Layout;
 use seed::pipe::pipe;
@@ -19,14 +21,6 @@ use seed::spool::{pass, spool};
 use seed::watch::Watching;
 
 const MIB: u64 = 1 << 20;
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
-}
 
 fn resolved(client: &Registry) -> Resolved {
     block_on(client.resolve(&mut ())).unwrap()

@@ -5,8 +5,10 @@
     reason = "a test fails by panicking"
 )]
 
+mod blocking;
 mod loopback;
 mod sample;
+mod upload;
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -15,6 +17,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use api::ImageRef;
+use blocking::block_on;
 use loopback::{Loopback, PASSWORD};
 use seed::auth::AuthFile;
 use seed::layout::Layout;
@@ -23,28 +26,7 @@ use seed::registry::{Registry, RegistryError, Resolved};
 use seed::spool::spool;
 use seed::trust::Trust;
 use seed::watch::Watching;
-use seed::writer::Written;
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
-}
-
-fn client(registry: &Loopback, image: &str) -> Registry {
-    let image: ImageRef = registry.image(image).parse().unwrap();
-    Registry::new(&image, &registry.auth(), &registry.trust()).unwrap()
-}
-
-fn pushed(registry: &Loopback, image: &str, dir: &Path) -> Written {
-    let client = client(registry, image);
-    let written = sample::write(dir, client.image());
-    let layout = Layout::create(dir).unwrap();
-    block_on(client.push(&layout, &written.manifest, &mut ())).unwrap();
-    written
-}
+use upload::{client, pushed};
 
 fn resolved(registry: &Loopback, image: &str) -> Resolved {
     block_on(client(registry, image).resolve(&mut ())).unwrap()

@@ -10,8 +10,10 @@
     reason = "the registry and the sample serve several test binaries"
 )]
 
+mod blocking;
 mod loopback;
 mod sample;
+mod upload;
 
 use std::fs;
 use std::path::Path;
@@ -19,33 +21,19 @@ use std::process::Command;
 
 use api::configuration::{PublicKey, SIGNATURE_KEYS, SIGNATURE_POLICY, SignaturePolicy};
 use api::{Digest, ImageRef};
+use blocking::block_on;
 use loopback::{Loopback, PASSWORD, USER};
 use reqwest::{Client, StatusCode};
-use seed::layout::Layout;
 use seed::registry::{Registry, Sources};
 use seed::signature::{PAYLOAD_TYPE, SIGNATURE_ANNOTATION, SignatureError, Signer, tag};
 use serde_json::json;
 use sha2::Digest as _;
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
-}
-
-fn client(registry: &Loopback, image: &str) -> Registry {
-    let image: ImageRef = registry.image(image).parse().unwrap();
-    Registry::new(&image, &registry.auth(), &registry.trust()).unwrap()
-}
+use upload::{client, pushed};
 
 /// Pushes a seed; the pin that its tag stands for.
 fn push(registry: &Loopback, image: &str, dir: &Path) -> Digest {
+    pushed(registry, image, dir);
     let client = client(registry, image);
-    let written = sample::write(dir, client.image());
-    let layout = Layout::create(dir).unwrap();
-    block_on(client.push(&layout, &written.manifest, &mut ())).unwrap();
     block_on(client.resolve(&mut ())).unwrap().pin.digest
 }
 

@@ -62,7 +62,7 @@ impl Registry {
             own.repository().to_owned(),
             signature::tag(digest),
         );
-        match self.manifest(&reference).await {
+        match self.manifests().get(&reference).await {
             Ok(manifest) => Ok(Some(manifest)),
             Err(RegistryError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
