@@ -1,5 +1,6 @@
 //! One image in a registry: resolve it, fetch its blobs, push it.
 
+mod budget;
 mod error;
 mod fetch;
 mod lookup;
@@ -9,8 +10,7 @@ mod push;
 mod signatures;
 mod sources;
 
-use std::num::NonZeroU64;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::{Digest, ImageRef};
@@ -20,6 +20,7 @@ use oci_client::secrets::RegistryAuth;
 use oci_client::{Reference, RegistryOperation};
 use sha2::{Digest as _, Sha256};
 
+pub use budget::Budget;
 pub use error::RegistryError;
 use error::classify;
 pub use fetch::BlobSink;
@@ -60,7 +61,7 @@ pub struct Registry {
     token: Mutex<Option<String>>,
     trust: Trust,
     patience: Patience,
-    bytes_per_second: Option<NonZeroU64>,
+    budget: Option<Arc<Budget>>,
 }
 
 /// What a reference named: the pin and the documents that its digests are of.
@@ -139,17 +140,14 @@ impl Registry {
             token: Mutex::new(None),
             trust: trust.clone(),
             patience,
-            bytes_per_second: None,
+            budget: None,
         })
     }
 
-    /// Keeps fetches of blobs below this rate.
+    /// Fetches blobs within this budget, which others may share.
     #[must_use]
-    pub fn limited(self, bytes_per_second: Option<NonZeroU64>) -> Self {
-        Self {
-            bytes_per_second,
-            ..self
-        }
+    pub fn limited(self, budget: Option<Arc<Budget>>) -> Self {
+        Self { budget, ..self }
     }
 
     /// The image.

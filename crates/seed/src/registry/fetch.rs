@@ -1,7 +1,7 @@
 //! Fetching blobs: one request after the other until all bytes are there.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::Digest;
 use futures::StreamExt as _;
@@ -266,12 +266,15 @@ impl Registry {
         }
     }
 
-    /// Waits as long as the limit on bandwidth asks after `bytes` were received.
+    /// Waits as long as the budget asks after `bytes` were received.
     async fn pace(&self, bytes: usize, watch: &mut dyn Watch) -> Result<(), RegistryError> {
-        let Some(limit) = self.bytes_per_second else {
+        let Some(budget) = &self.budget else {
             return Ok(());
         };
-        let wait = Duration::from_secs_f64(bytes as f64 / limit.get() as f64);
+        let wait = budget.spend(bytes, Instant::now());
+        if wait.is_zero() {
+            return Ok(());
+        }
         self.until_stopped(watch, tokio::time::sleep(wait)).await
     }
 
