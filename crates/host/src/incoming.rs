@@ -274,6 +274,7 @@ mod tests {
             cluster_info: None,
             architecture: None,
             node_facts: None,
+            index: None,
             signature: None,
             layers: vec![],
         }

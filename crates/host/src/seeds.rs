@@ -23,6 +23,7 @@ use crate::directory::Anchor;
 use crate::failure::{Attempt, io_kind};
 use crate::files::HostFiles;
 use crate::import;
+use crate::indexed::Missing;
 use crate::incoming::Incoming;
 use crate::ingest::{ingest, inlet, stage_objects};
 use crate::layout::Layout;
@@ -47,6 +48,17 @@ impl HostSeeds {
     /// Seeds of the node that lies there.
     pub fn new(layout: Layout) -> Self {
         Self { layout }
+    }
+
+    /// What a fetch of a resolved seed would ask the registry for; `None` when all of it, because it has no index that can be
+    /// used. Fetches the index, and changes nothing on the node.
+    pub fn missing(
+        &self,
+        _pin: &SeedPin,
+        _secret: &PullSecret,
+        _watch: &dyn Watch,
+    ) -> PortResult<Option<Missing>> {
+        Ok(None)
     }
 
     fn spool_path(&self) -> PathBuf {
@@ -325,6 +337,7 @@ impl Seeds for HostSeeds {
             format_version: label(api::label::SEED_FORMAT_VERSION),
             cluster_info: label(api::label::SEED_CLUSTER_INFO),
             node_facts: label(api::label::SEED_NODE_FACTS),
+            index: label(api::label::SEED_INDEX),
             architecture,
             signature: None,
             layers: pin

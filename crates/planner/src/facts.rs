@@ -29,6 +29,9 @@ pub struct SeedPin {
     /// Text of the label that describes the seed's node; `None` = the label is missing, as in seeds of the Go original.
     #[serde(default)]
     pub node_facts: Option<String>,
+    /// Text of the label that says where the seed's index lies; `None` = there is no index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<String>,
     /// Architecture of the image, as OCI calls it; `None` = the image does not say.
     #[serde(default)]
     pub architecture: Option<String>,

@@ -78,6 +78,7 @@ fn seed(reference: &str) -> Option<SeedImage> {
             format_version: Some(seed_format::VERSION.to_owned()),
             cluster_info: serde_json::to_string(&info).ok(),
             node_facts: None,
+            index: None,
             architecture: Some("amd64".to_owned()),
             layers: layers.to_vec(),
             signature: None,

@@ -130,6 +130,7 @@ fn spool(node: &Node, seed: &Seed) -> SeedPin {
         cluster_info: None,
         architecture: None,
         node_facts: None,
+        index: None,
         signature: None,
         layers: vec![(digest, bytes.len() as u64)],
     }

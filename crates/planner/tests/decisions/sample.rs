@@ -38,6 +38,7 @@ pub(crate) fn pin() -> SeedPin {
         format_version: Some("4".to_owned()),
         cluster_info: None,
         node_facts: None,
+        index: None,
         architecture: Some("amd64".to_owned()),
         layers: vec![(digest("2"), 1000)],
         signature: None,
