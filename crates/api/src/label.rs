@@ -25,3 +25,5 @@ pub const SEED_FORMAT_VERSION: &str = "com.openshift.lifecycle-agent.seed_format
 pub const SEED_CLUSTER_INFO: &str = "com.openshift.lifecycle-agent.seed_cluster_info";
 /// On a seed image that was made here: what its node is like, as JSON ([`crate::seed_node::SeedNodeFacts`]).
 pub const SEED_NODE_FACTS: &str = "com.openshift.lifecycle-agent.seed_node_facts";
+/// On a seed image that was made here: where its index lies, as JSON (`docs/seed-format.md`).
+pub const SEED_INDEX: &str = "com.openshift.lifecycle-agent.seed_index";

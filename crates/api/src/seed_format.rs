@@ -25,6 +25,8 @@ pub const OSTREE: &str = "ostree.tgz";
 pub const RPM_OSTREE: &str = "rpm-ostree.json";
 /// The seed's MachineConfig ([`crate::machine_config::MachineConfig`]).
 pub const MACHINE_CONFIG: &str = "mco-currentconfig.json";
+/// Where what lies, in seeds that were made here (`docs/seed-format.md`); no other reader looks at it.
+pub const INDEX: &str = "seed-index";
 
 /// The origin file of the seed's booted deployment: `ostree-<checksum>.<serial>.origin`.
 #[must_use]

@@ -8,6 +8,7 @@
 //! | [`signature`] | who signed an image |
 //! | [`layout`], [`spool`] | an image on disk |
 //! | [`reader`], [`writer`] | the files of a seed |
+//! | [`index`] | where in a seed what lies |
 //! | [`pipe`] | bytes on their way between threads |
 //! | [`archive`], [`extract`] | tar with all metadata, written and read |
 //!
@@ -17,6 +18,7 @@
 pub mod archive;
 pub mod auth;
 pub mod extract;
+pub mod index;
 pub mod layout;
 pub mod mirrors;
 pub mod pin;

@@ -12,6 +12,7 @@ use crate::archive::{ArchiveError, ArchiveReader, Decoded, Names};
 use crate::layout::{Layout, LayoutError};
 use crate::pin::SeedPin;
 use crate::watch::Watch;
+pub(crate) use collector::document_limit;
 pub use collector::{Collector, PartSink};
 use collector::{Located, Position};
 

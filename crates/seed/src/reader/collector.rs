@@ -173,7 +173,7 @@ fn scan(
             continue;
         }
         let part = Part::ALL.into_iter().find(|part| part.file_name() == name);
-        let limit = limit(name);
+        let limit = document_limit(name);
         if part.is_none() && limit.is_none() {
             continue;
         }
@@ -218,7 +218,7 @@ fn scan(
 }
 
 /// How long a document may be; `None` for what is none.
-fn limit(name: &str) -> Option<u64> {
+pub(crate) fn document_limit(name: &str) -> Option<u64> {
     match name {
         seed_format::CONTAINERS_LIST => Some(LIST_LIMIT),
         seed_format::SEED_INFO
