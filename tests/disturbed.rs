@@ -9,6 +9,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use boxed::moment::{Random, count};
 use boxed::site::{agent_binary, conditions};
 use boxed::snapshot::{Exclusions, Snapshot};
 use boxed::{Lab, NodeConfig, Release, Site};
@@ -17,42 +18,6 @@ use serde_json::Value;
 const EXCLUSIONS: &str = include_str!("contract/disturbed-exclusions.txt");
 const ORIGIN: &str = "rhcos";
 const TARGET: &str = "rhcos_4.17.4";
-
-/// A small generator (xorshift64*): moments need not be unguessable, only different and repeatable.
-struct Random(u64);
-
-impl Random {
-    fn from_environment() -> Random {
-        let seed = match std::env::var("LCA_RANDOM") {
-            Ok(text) => text.parse().unwrap_or(1),
-            Err(_) => std::time::SystemTime::UNIX_EPOCH
-                .elapsed()
-                .map_or(1, |now| now.as_secs()),
-        };
-        println!("LCA_RANDOM={seed}");
-        // The generator's first numbers are as alike as the seeds are: mixed, they are not.
-        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    /// A share of the whole.
-    fn share(&mut self) -> f64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    fn moment(&mut self, within: Duration) -> Duration {
-        within.mul_f64(self.share())
-    }
-}
-
-fn count(name: &str, default: usize) -> usize {
-    std::env::var(name)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(default)
-}
 
 /// Where a run ended: both stateroots, the target's deployment and the upgrade object.
 #[derive(Debug, PartialEq)]

@@ -92,6 +92,15 @@ impl Lab {
         Registry::start(&self.shared.namespace, &work, storage.unwrap_or(&own))
     }
 
+    /// As [`Lab::start_registry`], with a [`crate::Meter`] between nodes and registry.
+    ///
+    /// # Errors
+    /// As [`Lab::start_registry`].
+    pub fn start_metered_registry(&self, storage: &Path) -> Result<Registry> {
+        let work = self.shared.dir.join("registry");
+        Registry::start_metered(&self.shared.namespace, &work, storage)
+    }
+
     /// A command of the host that runs in the lab's network, where it reaches nodes and registry by
     /// address.
     #[must_use]

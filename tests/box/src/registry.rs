@@ -1,6 +1,7 @@
 //! The container registry of a lab: Debian's docker-registry with TLS and a password.
 
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use testenv::OwnedChild;
 
 use crate::cache;
 use crate::command::{output, succeed};
+use crate::meter::Meter;
 use crate::network::{LAB_ADDRESS, Namespace};
 use crate::pki;
 
@@ -21,6 +23,9 @@ pub const REGISTRY_USER: &str = "lab";
 /// [`REGISTRY_USER`]'s password.
 pub const REGISTRY_PASSWORD: &str = "lab-password";
 
+/// The port of [`REGISTRY_ADDRESS`].
+const PORT: u16 = 5000;
+
 /// How long the registry may take to answer.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
@@ -28,6 +33,7 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Registry {
     _process: OwnedChild,
+    meter: Option<Meter>,
     storage: PathBuf,
     log: PathBuf,
 }
@@ -36,6 +42,27 @@ impl Registry {
     /// Starts a registry in `namespace` that keeps its blobs in `storage`, configuration and log in
     /// `work`.
     pub(crate) fn start(namespace: &Namespace, work: &Path, storage: &Path) -> Result<Registry> {
+        Registry::listen(namespace, work, storage, (LAB_ADDRESS, PORT).into())
+    }
+
+    /// As [`Registry::start`], behind a [`Meter`].
+    pub(crate) fn start_metered(
+        namespace: &Namespace,
+        work: &Path,
+        storage: &Path,
+    ) -> Result<Registry> {
+        let own = (Ipv4Addr::LOCALHOST, PORT).into();
+        let mut registry = Registry::listen(namespace, work, storage, own)?;
+        registry.meter = Some(Meter::start(namespace, (LAB_ADDRESS, PORT).into(), own)?);
+        Ok(registry)
+    }
+
+    fn listen(
+        namespace: &Namespace,
+        work: &Path,
+        storage: &Path,
+        address: SocketAddr,
+    ) -> Result<Registry> {
         let pki = pki_dir()?;
         for dir in [work, storage] {
             fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
@@ -55,10 +82,9 @@ impl Registry {
             &format!(
                 "version: 0.1\nlog:\n  level: warn\n  accesslog: {{disabled: false}}\nstorage:\n  \
                  filesystem: {{rootdirectory: {storage:?}}}\n  delete: {{enabled: true}}\n  \
-                 maintenance: {{uploadpurging: {{enabled: false}}}}\nhttp:\n  addr: {REGISTRY_ADDRESS_IP}:5000\n  \
+                 maintenance: {{uploadpurging: {{enabled: false}}}}\nhttp:\n  addr: {address}\n  \
                  tls:\n    certificate: {cert:?}\n    key: {key:?}\nauth:\n  htpasswd:\n    \
                  realm: lab\n    path: {passwords:?}\n",
-                REGISTRY_ADDRESS_IP = LAB_ADDRESS,
                 cert = pki.join("tls.crt"),
                 key = pki.join("tls.key"),
             ),
@@ -69,7 +95,7 @@ impl Registry {
             OwnedChild::spawn(Path::new("nsenter"), &args, &work.join("registry.log"))?;
         let started = Instant::now();
         // Without credentials the answer is 401, which tells enough.
-        let url = format!("https://{LAB_ADDRESS}:5000/v2/");
+        let url = format!("https://{address}/v2/");
         while !output(namespace.command(Path::new("curl")).args([
             "-sk",
             "--max-time",
@@ -90,6 +116,7 @@ impl Registry {
         }
         Ok(Registry {
             _process: process,
+            meter: None,
             storage: storage.to_owned(),
             log: work.join("registry.log"),
         })
@@ -107,10 +134,28 @@ impl Registry {
         &self.log
     }
 
+    /// What stands before it, where it was started with one.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn meter(&self) -> Result<&Meter> {
+        self.meter.as_ref().context("the registry has no meter")
+    }
+
     /// Its address in the lab's network, for those who have no name service there.
     #[must_use]
     pub fn address(&self) -> String {
-        format!("{LAB_ADDRESS}:5000")
+        format!("{LAB_ADDRESS}:{PORT}")
+    }
+
+    /// The requests that it has answered, oldest first; one that is cut off counts when it is.
+    ///
+    /// # Errors
+    /// When its log cannot be read.
+    pub fn served(&self) -> Result<Vec<Served>> {
+        let log = fs::read(&self.log).with_context(|| format!("reading {}", self.log.display()))?;
+        let log = String::from_utf8_lossy(&log);
+        Ok(log.lines().filter_map(Served::parse).collect())
     }
 
     /// The certificate of the authority that signed its own.
@@ -119,6 +164,35 @@ impl Registry {
     /// When it cannot be made.
     pub fn authority(&self) -> Result<PathBuf> {
         Ok(pki_dir()?.join("ca.crt"))
+    }
+}
+
+/// A request that a registry has answered.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Served {
+    /// Such as `GET`.
+    pub method: String,
+    /// The path and the query.
+    pub path: String,
+    /// The answer's status.
+    pub status: u16,
+    /// Bytes of the answer's body that were handed to the connection.
+    pub bytes: u64,
+}
+
+impl Served {
+    /// Reads a line of the combined log format: `host - user [time] "GET /path HTTP/1.1" status bytes ...`.
+    fn parse(line: &str) -> Option<Served> {
+        let (_, rest) = line.split_once("] \"")?;
+        let (request, rest) = rest.split_once("\" ")?;
+        let mut request = request.split(' ');
+        let mut rest = rest.split(' ');
+        Some(Served {
+            method: request.next()?.to_owned(),
+            path: request.next()?.to_owned(),
+            status: rest.next()?.parse().ok()?,
+            bytes: rest.next()?.parse().ok()?,
+        })
     }
 }
 
@@ -143,4 +217,32 @@ fn pki_dir() -> Result<PathBuf> {
         let host = REGISTRY_ADDRESS.split(':').next().unwrap_or_default();
         pki::write_serving(&authority, &[host, &LAB_ADDRESS.to_string()], dir)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_read_and_other_lines_not() {
+        let check = |line: &str, expect: Option<(&str, &str, u16, u64)>| {
+            let expect = expect.map(|(method, path, status, bytes)| Served {
+                method: method.to_owned(),
+                path: path.to_owned(),
+                status,
+                bytes,
+            });
+            assert_eq!(Served::parse(line), expect, "{line}");
+        };
+        check(
+            "127.0.0.1 - lab [21/Nov/2026:22:00:00 +0000] \"GET /v2/seed/blobs/sha256:00 HTTP/1.1\" 206 1234 \"\" \"x/1 (y)\"",
+            Some(("GET", "/v2/seed/blobs/sha256:00", 206, 1234)),
+        );
+        check(
+            "127.0.0.1 - - [21/Nov/2026:22:00:00 +0000] \"GET /v2/ HTTP/2.0\" 401 87",
+            Some(("GET", "/v2/", 401, 87)),
+        );
+        check("time=\"2026\" level=warning msg=\"x\"", None);
+        check("", None);
+    }
 }

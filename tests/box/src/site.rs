@@ -179,7 +179,7 @@ fn digest(path: &Path) -> Result<String> {
 }
 
 impl Site {
-    /// A powered-off node of 4.16.9 with the agent, and a registry with the agent's seed of 4.17.4.
+    /// A powered-off node of 4.16.9 with the agent, and a metered registry with the agent's seed of 4.17.4.
     ///
     /// # Errors
     /// When a part cannot be made.
@@ -195,7 +195,7 @@ impl Site {
                 .arg(&storage)
                 .arg(&copy),
         )?;
-        let registry = lab.start_registry(Some(&copy))?;
+        let registry = lab.start_metered_registry(&copy)?;
         let node =
             lab.install(&NodeConfig::new("site", Release::V4_16_9, 10).with_agent(&agent))?;
         Ok(Site {
