@@ -4,13 +4,16 @@
 mod print;
 mod signature;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use api::{DeploymentId, ImageBasedUpgradeSpec, ImageRef, SeedImageRef, Timestamp};
+use api::network_limits::NetworkLimits;
+use api::{
+    DeploymentId, ImageBasedUpgrade, ImageBasedUpgradeSpec, ImageRef, SeedImageRef, Timestamp,
+};
 use clap::ValueEnum;
 use cluster::LiveCluster;
 use host::{HostFiles, HostImages, HostMachine, HostOstree, HostSeeds, Layout};
@@ -18,7 +21,9 @@ use node::ports::{Clock, Cluster, Images, Machine, Ostree, PullSecret, Seeds, Un
 use node::record::{self, Record};
 use node::{ErrorKind, PortError, PortResult};
 use planner::check::{Severity, Subject, answers, needs};
-use planner::{ClusterFacts, Filesystem, NodeFacts, SYSROOT_RESERVE, SeedContent, SeedPin};
+use planner::{
+    ClusterFacts, Filesystem, NodeFacts, PrecachePolicy, SYSROOT_RESERVE, SeedContent, SeedPin,
+};
 use serde::Serialize;
 
 use crate::background::Background;
@@ -172,6 +177,8 @@ struct CheckRow {
 /// Everything that could be found out; what could not carries the reason.
 struct Known {
     spec: Result<ImageBasedUpgradeSpec, String>,
+    /// What the annotations of the upgrade object say of the network.
+    limits: Result<NetworkLimits, String>,
     booted: Result<DeploymentId, String>,
     now: Timestamp,
     cluster: Result<ClusterFacts, String>,
@@ -207,14 +214,21 @@ impl Known {
             LiveCluster::new(connection, handle, api::names::NAMESPACE, "plan")
         });
         let cluster = cluster.map_err(|error| chain(&error));
-        let asked = |ask: &dyn Fn(&LiveCluster) -> PortResult<ImageBasedUpgradeSpec>| {
-            let cluster = cluster.as_ref().map_err(Clone::clone)?;
-            patiently(|| ask(cluster)).map_err(|error| chain(&error))
-        };
+        let upgrade = cluster
+            .as_ref()
+            .map_err(Clone::clone)
+            .and_then(|cluster| patiently(|| cluster.upgrade()).map_err(|error| chain(&error)))
+            .map(Option::unwrap_or_default);
         let spec = match &arguments.image {
             Some(image) => Ok(named(image, arguments.version.as_deref())),
-            None => asked(&|cluster| Ok(cluster.upgrade()?.unwrap_or_default().spec)),
+            None => upgrade
+                .clone()
+                .map(|upgrade: ImageBasedUpgrade| upgrade.spec),
         };
+        // Where the object cannot be read, rows of their own say that the cluster does not answer.
+        let annotations =
+            upgrade.map_or_else(|_| BTreeMap::new(), |upgrade| upgrade.metadata.annotations);
+        let limits = NetworkLimits::of_annotations(&annotations).map_err(|error| error.to_string());
         let mut seed = spec
             .as_ref()
             .ok()
@@ -275,6 +289,7 @@ impl Known {
                 .as_ref()
                 .and_then(|_| HostImages::new().present(&|| false).ok()),
             spec,
+            limits,
             pin,
             content,
         }
@@ -294,6 +309,9 @@ impl Known {
             signature_fault: signature::told(&self.signature_fault),
             content: self.content.as_ref(),
             reserved: self.reserved,
+            limits: self.limits.as_ref().map_err(String::as_str),
+            // What the environment of the controller says is not known here.
+            precaching: PrecachePolicy::default(),
         };
         let answers = answers(&subject);
         let listed = |severity: Severity| -> Vec<String> {

@@ -5,7 +5,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use host::{HostOstree, HostSeeds, Layout};
-use node::ports::{DeploymentSpec, FetchRequest, Ostree as _, PullSecret, Seeds as _, Unwatched};
+use node::ports::{
+    DeploymentSpec, FetchLimits, FetchRequest, Ostree as _, PullSecret, Seeds as _, Unwatched,
+};
 
 use crate::ground::{Ground, STATEROOT};
 use crate::usage::{Meter, Usage};
@@ -54,6 +56,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         pin: pin.clone(),
         stateroot: stateroot.clone(),
         spool: true,
+        limits: FetchLimits::default(),
     };
     let content = seeds.fetch(&request, &secret, &Unwatched)?;
     lap("fetched");

@@ -28,6 +28,14 @@ pub const IMAGE_CLEANUP_THRESHOLD: &str =
     "image-cleanup.lca.openshift.io/disk-usage-threshold-percent";
 /// The threshold where the annotation is absent, per cent (C 3.9).
 pub const IMAGE_CLEANUP_THRESHOLD_DEFAULT: u8 = 50;
+/// What all annotations begin with that limit what Prep does to the network. Ours: the Go original has none.
+pub const NETWORK_LIMITS_PREFIX: &str = "network-limits.lca.openshift.io/";
+/// Bytes per second at which the seed is fetched; see [`crate::network_limits`].
+pub const FETCH_BANDWIDTH: &str = "network-limits.lca.openshift.io/fetch-bandwidth";
+/// Connections at a time over which the seed is fetched.
+pub const FETCH_CONNECTIONS: &str = "network-limits.lca.openshift.io/fetch-connections";
+/// Images that are pulled at a time.
+pub const PRECACHE_PULLS: &str = "network-limits.lca.openshift.io/precache-pulls";
 
 // On the ImageBasedUpgrade, written by the controller.
 

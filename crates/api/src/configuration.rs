@@ -13,6 +13,12 @@ pub const CONFIG_MAP: &str = "lifecycle-agent-config";
 pub const SIGNATURE_POLICY: &str = "signaturePolicy";
 /// Key: public keys in PEM, one behind the other; a seed must be signed with one of them.
 pub const SIGNATURE_KEYS: &str = "signatureKeys";
+/// Key: bytes per second at which the seed is fetched; see [`crate::network_limits`].
+pub const FETCH_BANDWIDTH: &str = "fetchBandwidth";
+/// Key: connections at a time over which the seed is fetched.
+pub const FETCH_CONNECTIONS: &str = "fetchConnections";
+/// Key: images that are pulled at a time.
+pub const PRECACHE_PULLS: &str = "precachePulls";
 
 /// Value of [`SIGNATURE_POLICY`]: only signed seeds are installed.
 pub const REQUIRED: &str = "required";

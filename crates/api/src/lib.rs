@@ -25,6 +25,7 @@ pub mod machine_config;
 pub mod message;
 pub mod metadata;
 pub mod names;
+pub mod network_limits;
 pub mod path;
 pub mod reconfiguration;
 pub mod rollback_config;

@@ -1,14 +1,15 @@
 //! Where a seed image is fetched from: the registry that it names and its mirrors, with the node's credentials.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::ImageRef;
-use node::ports::{PullSecret, SeedPin, Watch};
+use node::ports::{FetchLimits, PullSecret, SeedPin, Watch};
 use node::{ErrorKind, PortError, PortResult};
 use seed::auth::AuthFile;
 use seed::mirrors::{Mirrors, MirrorsError};
-use seed::registry::{Registry, RegistryError, Sources};
+use seed::registry::{Budget, Registry, RegistryError, Sources};
 use seed::trust::Trust;
 
 use crate::failure::Attempt;
@@ -81,6 +82,16 @@ impl Places {
             mirrors: others.collect::<PortResult<_>>()?,
             own: registry(&places.own, secret)?,
         })
+    }
+
+    /// Fetches from all of them together within these limits.
+    pub(crate) fn limited(self, limits: FetchLimits) -> Self {
+        let budget = limits.bytes_per_second.map(Budget::new).map(Arc::new);
+        let limited = |registry: Registry| registry.limited(budget.clone());
+        Self {
+            own: limited(self.own),
+            mirrors: self.mirrors.into_iter().map(limited).collect(),
+        }
     }
 
     pub(crate) fn sources(&self) -> Sources<'_> {

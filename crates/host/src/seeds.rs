@@ -23,8 +23,8 @@ use crate::directory::Anchor;
 use crate::failure::{Attempt, io_kind};
 use crate::files::HostFiles;
 use crate::import;
-use crate::indexed::Missing;
 use crate::incoming::Incoming;
+use crate::indexed::Missing;
 use crate::ingest::{ingest, inlet, stage_objects};
 use crate::layout::Layout;
 use crate::objects::ObjectStore;
@@ -150,12 +150,13 @@ impl HostSeeds {
             pin,
             stateroot,
             spool,
+            limits,
         } = request;
         let image = pinned(pin)?;
         let attempted = format!("fetching image {image}");
         let total = pin.layers.iter().map(|(_, size)| size).sum();
         let transfer = Transfer::new(relay, pin.image.as_str(), Some(total));
-        let places = Places::of(&self.layout, &image, secret)?;
+        let places = Places::of(&self.layout, &image, secret)?.limited(*limits);
         let layout = spool.then(|| self.spool()).transpose()?;
         let repo = repository(&self.layout)?;
         let store = ObjectStore::open(&self.layout, &repo)?;

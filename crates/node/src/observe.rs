@@ -1,5 +1,6 @@
 //! Looking at the node and the cluster: the facts of one pass.
 
+use api::network_limits::NetworkLimits;
 use api::rollback_config::RollbackConfig;
 use api::{
     DeploymentId, HandoverStamp, ImageBasedUpgrade, OcpVersion, StaterootName, Timestamp,
@@ -124,6 +125,8 @@ pub fn observe(
                 None
             },
         },
+        limits: NetworkLimits::of_annotations(&ibu.metadata.annotations)
+            .map_err(|error| error.to_string()),
         rollback_config: RollbackConfig::for_upgrade(ibu),
         booted,
     })

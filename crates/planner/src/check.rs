@@ -3,6 +3,7 @@
 
 mod fit;
 mod health;
+mod limits;
 mod request;
 mod seed;
 mod signature;
@@ -10,6 +11,7 @@ mod space;
 mod subject;
 mod table;
 
+pub(crate) use limits::limits_to_plan_with;
 pub(crate) use signature::keys_to_verify_with;
 pub(crate) use space::spools;
 pub use space::{Need, needs};

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::configuration::PublicKey;
+use api::network_limits::NetworkLimits;
 use api::rollback_config::RollbackConfig;
 use api::seed_info::SeedClusterInfo;
 use api::seed_node::Cpu;
@@ -351,6 +352,8 @@ pub struct Facts {
     pub cleanup_now: bool,
     /// The target's images.
     pub images: ImageFacts,
+    /// What annotations of the upgrade say of the network, or what is wrong with them.
+    pub limits: Result<NetworkLimits, String>,
     /// The automatic rollback's configuration as annotations and spec ask for it.
     pub rollback_config: RollbackConfig,
 }

@@ -43,7 +43,7 @@ pub struct PrecacheRecord {
     pub tally: PrecacheTally,
 }
 
-/// How images are precached: what the agent's environment says.
+/// How images are precached.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PrecachePolicy {
@@ -70,7 +70,7 @@ impl Default for PrecachePolicy {
 pub struct ImageFacts {
     /// Whether the storage is to be cleaned up.
     pub cleanup: ImageCleanup,
-    /// How images are precached.
+    /// How images are precached where no object says it: what the agent's environment says.
     pub policy: PrecachePolicy,
     /// How far precaching is; looked at while Prep is in progress.
     pub tally: Option<PrecacheTally>,

@@ -8,6 +8,7 @@ mod facts;
 mod failure;
 mod idle;
 mod image_facts;
+mod limits;
 mod precache_list;
 mod prep;
 mod project;
@@ -30,6 +31,7 @@ pub use facts::{
 };
 pub use failure::{Disposition, ErrorKind, LONGEST_BACKOFF, backoff, disposition};
 pub use image_facts::{ImageFacts, PrecachePolicy, PrecacheRecord, PrecacheTally};
+pub use limits::{FetchLimits, Limits};
 pub use precache_list::images;
 pub use project::{
     Occasion, end_pre_pivot, failed_upgrade, failure_text, mark_uncontrolled_return, project,

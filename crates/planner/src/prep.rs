@@ -11,6 +11,8 @@ use crate::facts::{
     ClusterFacts, ClusterKnowledge, Facts, RunFact, SeedContent, SeedPin, TargetRecord,
 };
 use crate::failure::{Disposition, disposition};
+use crate::image_facts::PrecachePolicy;
+use crate::limits::{FetchLimits, Limits};
 use crate::precache_list;
 use crate::state::State;
 use crate::step::{BOOT_RESERVE, Plan, PlanName, SYSROOT_RESERVE, Step};
@@ -25,6 +27,9 @@ const PLANS: [PlanName; 5] = [
 
 /// Seconds until an unhealthy cluster is looked at again (contract 3.1).
 const HEALTH_AGAIN: u64 = 20;
+
+/// Seconds until limits that cannot be kept are looked at again; a correction of the upgrade object is seen at once.
+const CORRECTION_AGAIN: u64 = 20;
 
 /// What the user does about a failed Prep.
 const NEXT: &str = "request stage Idle, correct it and request Prep again";
@@ -116,7 +121,23 @@ pub(crate) fn decide(spec: &ImageBasedUpgradeSpec, facts: &Facts) -> Decision {
             .within(phase)
             .again(HEALTH_AGAIN);
     }
-    match next_plan(spec, &subject, facts, cluster) {
+    let limits = match check::limits_to_plan_with(&subject) {
+        Err(error) if begun => {
+            // What is done already is kept; a failure would end in Idle, which removes it.
+            let note = format!("Waiting for a correction: {error}");
+            return Decision::stay(
+                state,
+                facts.side,
+                noted(&usual, &note),
+                Act::Wait(Why::Cluster),
+            )
+            .within(phase)
+            .again(CORRECTION_AGAIN);
+        }
+        // Before the work has begun, it is the row of the table that says so.
+        limits => limits,
+    };
+    match next_plan(spec, &subject, facts, cluster, limits) {
         Ok(plan) => Decision::stay(state, facts.side, usual, Act::Run(plan)).within(phase),
         Err(message) => fail(message),
     }
@@ -162,8 +183,10 @@ fn next_plan(
     subject: &Subject<'_>,
     facts: &Facts,
     cluster: &ClusterFacts,
+    limits: Result<Limits, String>,
 ) -> Result<Plan, String> {
     check::first_blocker(subject, Moment::BeforeResolve)?;
+    let limits = limits?;
     let wanted = wanted(spec)?;
     let Ok(pin) = subject.pin else {
         return Ok(inspect(&wanted));
@@ -174,7 +197,8 @@ fn next_plan(
     }
     let Some(content) = subject.content else {
         check::first_blocker(subject, Moment::BeforeFetch)?;
-        return Ok(fetch(&wanted, pin, facts, check::spools(subject)));
+        let spool = check::spools(subject);
+        return Ok(fetch(&wanted, pin, facts, spool, limits.fetch));
     };
     check::first_blocker(subject, Moment::AfterContent)?;
     match facts
@@ -183,7 +207,7 @@ fn next_plan(
         .filter(|target| target.seed == pin.digest && target.deployment.is_some())
     {
         None => Ok(install(&wanted, pin, content)),
-        Some(target) => Ok(precache(target, content, cluster, facts)),
+        Some(target) => Ok(precache(target, content, cluster, facts, limits.precache)),
     }
 }
 
@@ -229,7 +253,7 @@ fn verify(wanted: &Wanted, pin: &SeedPin, keys: Vec<PublicKey>) -> Plan {
     }
 }
 
-fn fetch(wanted: &Wanted, pin: &SeedPin, facts: &Facts, spool: bool) -> Plan {
+fn fetch(wanted: &Wanted, pin: &SeedPin, facts: &Facts, spool: bool, limits: FetchLimits) -> Plan {
     // Room for the seed first; what it wants precached is not known yet.
     let mut steps = clean(facts, &[]);
     steps.extend([
@@ -251,6 +275,7 @@ fn fetch(wanted: &Wanted, pin: &SeedPin, facts: &Facts, spool: bool) -> Plan {
             pull_secret: wanted.pull_secret.clone(),
             stateroot: wanted.stateroot.clone(),
             spool,
+            limits,
         },
     ]);
     Plan {
@@ -324,6 +349,7 @@ fn precache(
     content: &SeedContent,
     cluster: &ClusterFacts,
     facts: &Facts,
+    policy: PrecachePolicy,
 ) -> Plan {
     let images = precache_list::images(content, cluster);
     // Once more: the seed and its stateroot have taken space since, and now it is known what must stay.
@@ -334,10 +360,7 @@ fn precache(
             images: images.clone(),
             stateroot: target.stateroot.clone(),
         },
-        Step::PrecacheImages {
-            images,
-            policy: facts.images.policy,
-        },
+        Step::PrecacheImages { images, policy },
         Step::RecordTarget {
             record: TargetRecord {
                 precached: true,

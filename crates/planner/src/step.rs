@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::cleanup::ImageCleanup;
 use crate::facts::{SeedPin, TargetRecord};
 use crate::image_facts::PrecachePolicy;
+use crate::limits::FetchLimits;
 
 /// Bytes of the root filesystem that are kept from the start of Prep until Idle: for records, a journal and the boot
 /// entries of the way back.
@@ -123,6 +124,8 @@ pub enum Step {
         /// Keep the compressed seed in the spool until Idle: a fetch that is interrupted goes on where it was, and the other
         /// steps can be repeated.
         spool: bool,
+        /// How hard the network may be worked.
+        limits: FetchLimits,
     },
     /// Remove a stateroot of this name that another seed left behind.
     ClearStateroot {

@@ -98,7 +98,7 @@ fn openshift() -> Plane {
             .unwrap();
     }
     let configuration = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: lifecycle-agent-config, \
-                         namespace: openshift-lifecycle-agent}\ndata: {signaturePolicy: 'off'}\n";
+                         namespace: openshift-lifecycle-agent}\ndata: {signaturePolicy: 'off', fetchBandwidth: 20Mi}\n";
     plane.servers.apply_yaml(configuration).unwrap();
     plane
 }
@@ -175,7 +175,9 @@ fn everything_that_the_agent_must_know_is_read() {
                 [("50-user".to_owned(), "294553ab4cca8e28".to_owned())].into()
             ),
             operators: Told::Known(["ptp-operator".to_owned()].into()),
-            configuration: [("signaturePolicy".to_owned(), "off".to_owned())].into(),
+            configuration: [("signaturePolicy", "off"), ("fetchBandwidth", "20Mi")]
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
         }
     );
     whole_upgrade_object(&pod);

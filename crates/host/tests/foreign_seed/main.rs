@@ -30,7 +30,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use api::{DeploymentId, StaterootName};
 use host::HostSeeds;
 use node::ports::{
-    DeploymentSpec, FetchRequest, Ostree, PullSecret, SeedContent, Seeds, Unwatched,
+    DeploymentSpec, FetchLimits, FetchRequest, Ostree, PullSecret, SeedContent, Seeds, Unwatched,
 };
 use seed::layout::Layout;
 use seed::registry::Registry;
@@ -180,6 +180,7 @@ fn install(image: &str, secret: &PullSecret) -> Installed {
         pin: pin.clone(),
         stateroot: stateroot.clone(),
         spool: true,
+        limits: FetchLimits::default(),
     };
     let content = seeds.fetch(&request, secret, &Unwatched).unwrap();
     seeds

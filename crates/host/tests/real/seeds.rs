@@ -10,7 +10,8 @@ use api::{DeploymentId, Digest, StaterootName};
 use host::HostSeeds;
 use node::ErrorKind;
 use node::ports::{
-    DeploymentSpec, FetchRequest, Files, Ostree, PullSecret, SeedPin, Seeds, Unwatched, Watch,
+    DeploymentSpec, FetchLimits, FetchRequest, Files, Ostree, PullSecret, SeedPin, Seeds,
+    Unwatched, Watch,
 };
 use node::record::Record;
 use ostree::gio;
@@ -338,6 +339,7 @@ fn fetch(node: &Node, pin: &SeedPin) -> node::PortResult<node::ports::SeedConten
         pin: pin.clone(),
         stateroot: "rhcos_4.17.4".parse().unwrap(),
         spool: true,
+        limits: FetchLimits::default(),
     };
     let secret = PullSecret(br#"{"auths":{}}"#.to_vec());
     node.ostree.ensure_stateroot(&request.stateroot).unwrap();

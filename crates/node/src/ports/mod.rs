@@ -19,8 +19,8 @@ pub use images::{Images, Layer};
 pub use machine::{Machine, Reserved};
 pub use ostree::{Deployment, DeploymentSpec, Ostree};
 pub use planner::{
-    ClusterFacts, Filesystem, Health, HeldImages, NodeFacts, SeedContent, SeedPin, SeedSignature,
-    Space, StoredImage, Told,
+    ClusterFacts, FetchLimits, Filesystem, Health, HeldImages, NodeFacts, SeedContent, SeedPin,
+    SeedSignature, Space, StoredImage, Told,
 };
 pub use seeds::{FetchRequest, Seeds};
 pub use units::{UnitState, Units};

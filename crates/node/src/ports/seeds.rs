@@ -4,7 +4,7 @@ use api::configuration::PublicKey;
 use api::{DeploymentId, ImageRef, StaterootName};
 use planner::{SeedContent, SeedPin, SeedSignature};
 
-use super::{PullSecret, Watch};
+use super::{FetchLimits, PullSecret, Watch};
 use crate::PortResult;
 
 /// What to fetch, and what for.
@@ -17,6 +17,8 @@ pub struct FetchRequest {
     /// Keep the compressed seed until Idle. Without it an interrupted fetch begins anew, and what somebody removes of the
     /// installed seed cannot be had again from the disk.
     pub spool: bool,
+    /// How hard the network may be worked.
+    pub limits: FetchLimits,
 }
 
 /// The registry, the spool of fetched blobs in the shared partition, and the archives inside a seed.

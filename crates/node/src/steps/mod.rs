@@ -160,11 +160,13 @@ fn apply(ports: &Ports<'_>, step: &Step, context: &StepContext<'_>) -> PortResul
             pull_secret,
             stateroot,
             spool,
+            limits,
         } => {
             let request = FetchRequest {
                 pin: pin.clone(),
                 stateroot: stateroot.clone(),
                 spool: *spool,
+                limits: *limits,
             };
             seed::fetch(ports, &request, pull_secret.as_deref(), &bytes)
         }

@@ -1,5 +1,6 @@
 //! What the rows look at.
 
+use api::network_limits::NetworkLimits;
 use api::seed_info::SeedClusterInfo;
 use api::seed_node::SeedNodeFacts;
 use api::{DeploymentId, ImageBasedUpgradeSpec, ImageRef, OcpVersion, StaterootName, Timestamp};
@@ -9,6 +10,7 @@ use crate::facts::{
     ClusterFacts, ClusterKnowledge, Facts, NodeFacts, NodeKnowledge, SeedContent, SeedPin, Told,
 };
 use crate::failure::ErrorKind;
+use crate::image_facts::PrecachePolicy;
 
 /// Everything that is checked. Facts that are missing carry the reason.
 pub struct Subject<'a> {
@@ -32,6 +34,10 @@ pub struct Subject<'a> {
     pub content: Option<&'a SeedContent>,
     /// Space is reserved: the installation has begun.
     pub reserved: bool,
+    /// What annotations of the upgrade say of the network, or what is wrong with them.
+    pub limits: Result<&'a NetworkLimits, &'a str>,
+    /// How images are precached where no object says it.
+    pub precaching: PrecachePolicy,
 }
 
 impl<'a> Subject<'a> {
@@ -63,6 +69,8 @@ impl<'a> Subject<'a> {
             refused: false,
             signature_fault: None,
             reserved: facts.reserved,
+            limits: facts.limits.as_ref().map_err(String::as_str),
+            precaching: facts.images.policy,
         }
     }
 

@@ -8,7 +8,7 @@ use api::message::{
 use super::Moment::{AfterContent, AfterResolve, BeforeFetch, BeforeResolve, Gate};
 use super::Severity::{Blocker, CouldNotTell, Warning};
 use super::{
-    Check, Judged, Moment, Severity, Subject, fit, health, request, seed, signature, space,
+    Check, Judged, Moment, Severity, Subject, fit, health, limits, request, seed, signature, space,
 };
 
 const SPEC: &[&str] = &[INVALID_SPEC_PREFIX];
@@ -49,7 +49,7 @@ const MUST_IF_SAID: (Severity, Severity) = (Blocker, Warning);
 const SHOULD: (Severity, Severity) = (Warning, Warning);
 
 /// All checks, in the order in which Prep tells the first failure.
-pub static CHECKS: [Check; 37] = [
+pub static CHECKS: [Check; 38] = [
     row(
         "cluster-operators",
         Gate,
@@ -113,6 +113,14 @@ pub static CHECKS: [Check; 37] = [
         &[],
         signature::policy,
         "ConfigMap lifecycle-agent-config: signaturePolicy and signatureKeys can be followed",
+    ),
+    row(
+        "network-limits",
+        BeforeResolve,
+        MUST,
+        &[],
+        limits::network,
+        "annotations network-limits.lca.openshift.io/* and ConfigMap lifecycle-agent-config: limits that can be kept",
     ),
     row(
         "seed-image",

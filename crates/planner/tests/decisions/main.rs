@@ -14,6 +14,7 @@ mod contract;
 mod enumeration;
 mod golden;
 mod history;
+mod limits;
 mod parsing;
 mod plans;
 mod reachable;

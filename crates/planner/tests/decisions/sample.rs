@@ -136,6 +136,7 @@ pub(crate) fn facts(side: Side) -> Facts {
         node: NodeKnowledge::Known(Box::new(node())),
         reserved: false,
         images: planner::ImageFacts::default(),
+        limits: Ok(api::network_limits::NetworkLimits::default()),
         run: RunFact::None,
         post_pivot: PostPivot::Running {
             progress: String::new(),
