@@ -72,22 +72,11 @@ impl HostMachine {
             .sum()
     }
 
-    /// Bytes on disk of the pinned blobs, whole or begun.
+    /// Bytes of the pinned layers that a fetch would find in the spool.
     fn spooled(&self, pin: &SeedPin) -> u64 {
-        let blobs = self.layout.shared().join("seed/blobs/sha256");
-        let entries = fs::read_dir(blobs).into_iter().flatten().flatten();
-        let mut spooled = 0;
-        for entry in entries {
-            let name = entry.file_name();
-            let layer = pin
-                .layers
-                .iter()
-                .find(|(digest, _)| name.to_string_lossy().contains(digest.hex()));
-            if let (Some((_, size)), Ok(found)) = (layer, entry.metadata()) {
-                spooled += (found.blocks() * BLOCK).min(*size);
-            }
-        }
-        spooled
+        let spool = self.layout.shared().join("seed");
+        let held = |(digest, size): &(_, u64)| seed::spool::held(&spool, digest, *size);
+        pin.layers.iter().map(held).sum()
     }
 
     fn reserved_cpus(&self) -> Told<String> {

@@ -49,9 +49,7 @@ impl Layout {
     ///
     /// When the directory or its marker cannot be written.
     pub fn create(dir: &Path) -> Result<Self, LayoutError> {
-        let layout = Self {
-            dir: dir.to_owned(),
-        };
+        let layout = Self::at(dir);
         let blobs = layout.blobs();
         let mut builder = fs::DirBuilder::new();
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
@@ -63,6 +61,13 @@ impl Layout {
             layout.write("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }
         Ok(layout)
+    }
+
+    /// The layout in `dir` as it is, even if it is not there.
+    pub(crate) fn at(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+        }
     }
 
     /// The directory.

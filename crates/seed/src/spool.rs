@@ -7,7 +7,9 @@ mod suspects;
 
 use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 
+use api::Digest;
 use sha2::{Digest as _, Sha256};
 
 use crate::layout::{Layout, failed};
@@ -88,6 +90,22 @@ pub async fn pass(
         }
     }
     Ok(())
+}
+
+/// Bytes of a blob of `size` bytes that [`spool`] would not fetch again into the layout in `dir`: all of it where it is whole,
+/// and what its ledger knows where it was begun. Nothing is verified, and nothing created; what cannot be read counts as
+/// not there.
+#[must_use]
+pub fn held(dir: &Path, digest: &Digest, size: u64) -> u64 {
+    let layout = Layout::at(dir);
+    let len = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
+    if len(&layout.path(digest)) == size {
+        return size;
+    }
+    let (path, ledger) = growing::paths(&layout, digest);
+    let records = ledger::read(&ledger).unwrap_or_default();
+    let known = records.last().map_or(0, |record| record.len);
+    known.min(len(&path)).min(size)
 }
 
 /// Brings a blob to its end, from each source in turn.
@@ -215,4 +233,41 @@ fn reread(
     tap.cut();
     std::fs::remove_file(&path).map_err(failed("removing", &path))?;
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_is_what_a_fetch_goes_on_behind() {
+        const SIZE: u64 = 1000;
+        let digest = Digest::from_sha256(&[7; 32]);
+        let record = |len: u64| [&len.to_le_bytes()[..], &[9; 32]].concat();
+        // Bytes of the whole blob, of one that was begun, and its ledger.
+        let check = |whole: Option<u64>, begun: Option<u64>, ledger: &[u8], expect: u64| {
+            let dir = tempfile::tempdir().unwrap();
+            let layout = Layout::create(dir.path()).unwrap();
+            let (partial, beside) = growing::paths(&layout, &digest);
+            for (path, len) in [(layout.path(&digest), whole), (partial, begun)] {
+                if let Some(len) = len {
+                    File::create(path).unwrap().set_len(len).unwrap();
+                }
+            }
+            std::fs::write(beside, ledger).unwrap();
+            assert_eq!(held(dir.path(), &digest, SIZE), expect);
+        };
+        let two = [record(256), record(512)].concat();
+        check(None, None, &[], 0);
+        check(Some(SIZE), None, &[], SIZE);
+        check(Some(SIZE - 1), None, &[], 0);
+        check(None, Some(600), &[], 0);
+        check(None, Some(600), &two, 512);
+        check(None, Some(300), &two, 300);
+        check(None, Some(600), &two[..79], 256);
+        check(None, Some(5000), &record(4000), SIZE);
+        let nowhere = tempfile::tempdir().unwrap();
+        assert_eq!(held(&nowhere.path().join("none"), &digest, SIZE), 0);
+        assert!(!nowhere.path().join("none").exists());
+    }
 }

@@ -105,7 +105,7 @@ impl<'a> Growing<'a> {
         tap: &'a mut Tap,
         watch: &mut dyn Watch,
     ) -> Result<Self, LayoutError> {
-        let (path, ledger) = paths(layout, blob);
+        let (path, ledger) = paths(layout, &blob.digest);
         let mut growing = Self::passing(tap);
         let mut file = File::options()
             .read(true)
@@ -270,8 +270,9 @@ impl<'a> Growing<'a> {
     }
 }
 
-fn paths(layout: &Layout, blob: &Blob) -> (PathBuf, PathBuf) {
-    let path = layout.partial(blob.digest.hex());
+/// Where a blob grows, and its ledger.
+pub(super) fn paths(layout: &Layout, digest: &Digest) -> (PathBuf, PathBuf) {
+    let path = layout.partial(digest.hex());
     let ledger = path.with_extension("ledger");
     (path, ledger)
 }
