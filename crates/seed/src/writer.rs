@@ -1,19 +1,23 @@
 //! Writing a seed into an image layout.
 
+mod chain;
+mod compression;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use api::{Digest, ImageRef, seed_format};
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use api::{Digest, ImageRef, label, seed_format};
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use tar::{EntryType, Header};
 
-use crate::archive::{ArchiveWriter, Entry, Kind, MemberPath, Time};
+pub use self::chain::ChainWriter;
+use crate::archive::{ArchiveWriter, BLOCK, Entry, Kind, MemberPath, Time};
+use crate::index::{self, Chain, Checksum, Document, INDEX_LIMIT, Index, IndexError, Place};
 use crate::layout::{Layout, LayoutError, hash};
-use crate::reader::Part;
+use crate::reader::{Part, document_limit};
 use crate::registry::architecture;
 use crate::watch::Watch;
 
@@ -22,9 +26,6 @@ const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
 
 /// Media type of an image configuration (OCI image spec).
 const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
-
-/// Gzip level of the archives: most of the gain of the default for a third of its time.
-const LEVEL: u32 = 3;
 
 /// Mode of documents and archives at the image's root (contract S 1.2).
 const FILE_MODE: u32 = 0o600;
@@ -65,6 +66,9 @@ pub enum WriteError {
         /// The name.
         name: String,
     },
+    /// The caller's objects are not what an index can say.
+    #[error("making the seed's index")]
+    Index(#[from] IndexError),
     /// The caller asked to stop.
     #[error("writing the seed was stopped")]
     Stopped,
@@ -79,16 +83,21 @@ pub struct Written {
     pub layer: Digest,
     /// Bytes of the layer.
     pub size: u64,
+    /// Where its index lies, if it has one.
+    pub index: Option<Place>,
 }
 
-/// Writes a seed of format 4 as an image of one uncompressed layer. The archives go straight into
-/// the layer's file, so nothing is written twice.
+/// Writes a seed of format 4 as an image of one uncompressed layer, with an index if the objects of its repository are
+/// made known ([`Self::repository`]). The archives go straight into the layer's file, so nothing is written twice.
 pub struct SeedWriter {
     layout: Layout,
     path: PathBuf,
     file: BufWriter<File>,
     stamp: Time,
     names: BTreeSet<String>,
+    documents: Vec<Document>,
+    chains: BTreeMap<Part, Chain>,
+    commit: Option<Checksum>,
 }
 
 impl SeedWriter {
@@ -116,6 +125,9 @@ impl SeedWriter {
             file,
             stamp,
             names: BTreeSet::new(),
+            documents: Vec::new(),
+            chains: BTreeMap::new(),
+            commit: None,
         })
     }
 
@@ -125,7 +137,17 @@ impl SeedWriter {
     ///
     /// When the name is taken or the layer cannot be written.
     pub fn document(&mut self, name: &str, bytes: &[u8]) -> Result<(), WriteError> {
-        self.member(name, bytes.len() as u64, FILE_MODE, &mut &*bytes)
+        let length = bytes.len() as u64;
+        let offset = self.member(name, length, FILE_MODE, &mut &*bytes)?;
+        if document_limit(name).is_some() {
+            self.documents.push(Document {
+                name: name.to_owned(),
+                offset,
+                length,
+                sha256: Sha256::digest(bytes).into(),
+            });
+        }
+        Ok(())
     }
 
     /// Adds a copy of a file of the host, such as the program under [`seed_format::LCA_CLI`].
@@ -140,7 +162,7 @@ impl SeedWriter {
         };
         let mut file = File::open(source).map_err(failed)?;
         let size = file.metadata().map_err(failed)?.len();
-        self.member(name, size, mode, &mut file)
+        self.member(name, size, mode, &mut file).map(drop)
     }
 
     /// Adds an archive: `produce` writes the uncompressed tar, which is compressed on its way.
@@ -153,6 +175,30 @@ impl SeedWriter {
         part: Part,
         produce: impl FnOnce(&mut dyn Write) -> Result<T, E>,
     ) -> Result<T, E> {
+        self.archive(part, |chain| produce(chain))
+    }
+
+    /// Adds the archive of the repository and has the seed indexed. `produce` writes the uncompressed tar and tells where
+    /// the entries of each object begin that `commit` reaches ([`ChainWriter::begin`]): the commit, then all objects of
+    /// directories, then all files, in the order in which the commit's tree has them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::part`].
+    pub fn repository<T, E: From<WriteError>>(
+        &mut self,
+        commit: Checksum,
+        produce: impl FnOnce(&mut ChainWriter<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.commit = Some(commit);
+        self.archive(Part::Ostree, produce)
+    }
+
+    fn archive<T, E: From<WriteError>>(
+        &mut self,
+        part: Part,
+        produce: impl FnOnce(&mut ChainWriter<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
         let name = part.file_name();
         self.claim(name)?;
         let failed = |source| WriteError::Layer {
@@ -161,18 +207,20 @@ impl SeedWriter {
         };
         let start = self.file.stream_position().map_err(failed)?;
         // The header comes when the size is known.
-        self.file.write_all(&[0; 512]).map_err(failed)?;
-        let mut encoder = GzEncoder::new(&mut self.file, Compression::new(LEVEL));
-        let produced = produce(&mut encoder)?;
-        encoder.finish().map_err(failed)?;
+        self.file.write_all(&[0; BLOCK]).map_err(failed)?;
+        let offset = start + BLOCK as u64;
+        let mut chain = ChainWriter::new(&mut self.file, offset).map_err(failed)?;
+        let produced = produce(&mut chain)?;
+        let chain = chain.finish().map_err(failed)?;
         self.close(name, start).map_err(failed)?;
+        self.chains.insert(part, chain);
         Ok(produced)
     }
 
     /// Writes the header of the member that began at `start` and ends here.
     fn close(&mut self, name: &str, start: u64) -> io::Result<()> {
         let end = self.file.stream_position()?;
-        let size = end - start - 512;
+        let size = end - start - BLOCK as u64;
         let mut header = Header::new_ustar();
         header.set_entry_type(EntryType::Regular);
         header.set_path(name)?;
@@ -185,8 +233,8 @@ impl SeedWriter {
         self.file.seek(SeekFrom::Start(start))?;
         self.file.write_all(header.as_bytes())?;
         self.file.seek(SeekFrom::Start(end))?;
-        let padding = (size.wrapping_neg() % 512) as usize;
-        self.file.write_all(&[0; 512][..padding])
+        let padding = (size.wrapping_neg() % BLOCK as u64) as usize;
+        self.file.write_all(&[0; BLOCK][..padding])
     }
 
     /// Ends the seed: checks that nothing is missing, makes the layer durable, writes configuration
@@ -229,7 +277,8 @@ impl SeedWriter {
             name: ".".to_owned(),
             source,
         };
-        self.file.write_all(&[0; 1024]).map_err(failed)?;
+        let index = self.write_index()?;
+        self.file.write_all(&[0; 2 * BLOCK]).map_err(failed)?;
         self.file.flush().map_err(failed)?;
         let file = self.file.get_mut();
         let size = file.stream_position().map_err(failed)?;
@@ -239,6 +288,17 @@ impl SeedWriter {
             .map_err(failed)?
             .ok_or(WriteError::Stopped)?;
         self.layout.publish(&self.path, &layer)?;
+        let index = index.map(|(offset, bytes)| Place {
+            layer: layer.clone(),
+            offset,
+            length: bytes.len() as u64,
+            sha256: Digest::from_sha256(&Sha256::digest(&bytes).into()),
+        });
+        let mut labels = labels.clone();
+        if let Some(place) = &index {
+            let place = json!(place).to_string();
+            labels.insert(label::SEED_INDEX.to_owned(), place);
+        }
         let config = json!({
             "created": created,
             "architecture": architecture(),
@@ -265,16 +325,48 @@ impl SeedWriter {
             manifest: digest,
             layer,
             size,
+            index,
         })
     }
 
+    /// Adds the index as the last member: where its content begins, and the content.
+    fn write_index(&mut self) -> Result<Option<(u64, Vec<u8>)>, WriteError> {
+        let mut chain = |part| self.chains.remove(&part);
+        let chains = (chain(Part::Etc), chain(Part::Var), chain(Part::Ostree));
+        let (Some(commit), (Some(etc), Some(var), Some(ostree))) = (self.commit, chains) else {
+            return Ok(None);
+        };
+        let documents = std::mem::take(&mut self.documents);
+        let index = Index {
+            commit,
+            documents,
+            etc,
+            var,
+            ostree,
+        };
+        let bytes = index.encode();
+        if bytes.len() as u64 > INDEX_LIMIT {
+            let (bytes, limit) = (bytes.len(), INDEX_LIMIT);
+            tracing::warn!(
+                bytes,
+                limit,
+                "the seed has too many objects for an index and gets none"
+            );
+            return Ok(None);
+        }
+        let offset = self.member(index::NAME, bytes.len() as u64, FILE_MODE, &mut &*bytes)?;
+        Index::check(&bytes, offset)?;
+        Ok(Some((offset, bytes)))
+    }
+
+    /// Adds a file; where its content begins.
     fn member(
         &mut self,
         name: &str,
         size: u64,
         mode: u32,
         content: &mut dyn Read,
-    ) -> Result<(), WriteError> {
+    ) -> Result<u64, WriteError> {
         self.claim(name)?;
         let failed = |source| WriteError::Layer {
             name: name.to_owned(),
@@ -300,7 +392,8 @@ impl SeedWriter {
         ArchiveWriter::new(&mut self.file)
             .append(&entry, content)
             .map_err(failed)?;
-        Ok(())
+        let end = self.file.stream_position().map_err(failed)?;
+        Ok(end - size.next_multiple_of(BLOCK as u64))
     }
 
     fn claim(&mut self, name: &str) -> Result<(), WriteError> {

@@ -56,6 +56,8 @@ pub struct Capture<'a, W: Write> {
     watch: &'a mut dyn Watch,
     links: HashMap<(u64, u64), MemberPath>,
     placed: BTreeSet<MemberPath>,
+    /// Files are taken one by one, whatever other names they have, and none is remembered.
+    single: bool,
     captured: Captured,
 }
 
@@ -83,6 +85,7 @@ impl<'a, W: Write> Capture<'a, W> {
             watch,
             links: HashMap::new(),
             placed: BTreeSet::new(),
+            single: false,
             captured: Captured::default(),
         }
     }
@@ -157,6 +160,33 @@ impl<'a, W: Write> Capture<'a, W> {
         Ok(())
     }
 
+    /// Captures one file below the open directory `root` under the same path, whatever the patterns say, and whole even
+    /// where another name of it was captured before. `false` when it is not there, which is a warning too.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::tree`].
+    pub fn single(
+        &mut self,
+        root: BorrowedFd<'_>,
+        path: &MemberPath,
+    ) -> Result<bool, CaptureError> {
+        let at = At {
+            dir: root,
+            name: path.as_bytes(),
+        };
+        let before = self.captured.members;
+        self.single = true;
+        let result = self.visit(Some(at), path, false, 0, None);
+        self.single = false;
+        result.map(|()| self.captured.members > before)
+    }
+
+    /// Where the archive goes.
+    pub fn output(&mut self) -> &mut W {
+        self.out.output()
+    }
+
     /// Ends the archive and gives the output back with what was captured.
     ///
     /// # Errors
@@ -225,7 +255,7 @@ impl<'a, W: Write> Capture<'a, W> {
                 self.children(None, path, true, depth, label)
             }
             None => {
-                let excluded = excluded || self.excludes.matches(&absolute);
+                let excluded = excluded || !self.single && self.excludes.matches(&absolute);
                 self.located(at, path, excluded, depth, label)
             }
         }
@@ -374,7 +404,7 @@ impl<'a, W: Write> Capture<'a, W> {
 
     /// The member that has the same inode, or none and this is it from now on.
     fn earlier(&mut self, path: &MemberPath, stat: &Stat) -> Option<MemberPath> {
-        if stat.st_nlink < 2 {
+        if self.single || stat.st_nlink < 2 {
             return None;
         }
         let inode = (stat.st_dev, stat.st_ino);
@@ -438,7 +468,9 @@ impl<'a, W: Write> Capture<'a, W> {
         })?;
         self.captured.members += 1;
         self.captured.bytes += entry.size;
-        self.placed.insert(path());
+        if !self.single {
+            self.placed.insert(path());
+        }
         Ok(missing)
     }
 

@@ -34,6 +34,11 @@ impl<W: Write> ArchiveWriter<W> {
         Self { out, dotted: true }
     }
 
+    /// Where the archive goes.
+    pub fn output(&mut self) -> &mut W {
+        &mut self.out
+    }
+
     /// Appends one member. Exactly `entry.size` bytes of a file are written: `content` is cut, or
     /// filled up with zeros. Extents are not written; content is the whole file.
     ///

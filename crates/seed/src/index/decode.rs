@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use api::Digest;
 use api::document::{self, Malformed};
 
 use super::{
@@ -108,6 +109,18 @@ impl Index {
         index.check_objects()?;
         index.check_ranges(place, layer)?;
         Ok(index)
+    }
+
+    /// Whether readers will take it, if it lies at `offset` of its layer.
+    pub(crate) fn check(bytes: &[u8], offset: u64) -> Result<(), IndexError> {
+        let nothing = Digest::from_sha256(&Checksum::default());
+        let place = Place {
+            layer: nothing.clone(),
+            offset,
+            length: bytes.len() as u64,
+            sha256: nothing,
+        };
+        Self::decode(bytes, &place, offset + place.length).map(drop)
     }
 
     fn check_objects(&self) -> Result<(), IndexError> {
