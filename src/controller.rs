@@ -11,7 +11,7 @@ use cluster::{Connection, Sighting};
 use engine::StopToken;
 use node::ports::{Cluster, Published};
 use node::{Agent, PortResult, Restored};
-use planner::{Plan, PlanName, PrecachePolicy};
+use planner::{Act, Plan, PlanName, PrecachePolicy, State};
 
 use crate::announcing::{Announced, Announcing};
 use crate::background::{self, Background};
@@ -29,6 +29,10 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Pulls at a time that nobody needs more of: each is a process with some 60 MiB and up to six connections.
 const MOST_PULLS: usize = 32;
+
+/// How long a wish to upgrade stands before the cluster is asked a dozen questions for it: whoever corrects himself at once
+/// is answered by an API server that is not busy with ours.
+const SECOND_THOUGHTS: Duration = Duration::from_millis(100);
 
 /// How long a run may take to stop when the process is told to end: abort takes effect within five seconds, a pod has ten.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
@@ -75,6 +79,7 @@ pub(crate) fn run(api: &ApiServer, endpoints: &endpoints::Arguments) -> Result<(
             sender,
             live,
             lost,
+            worked: true,
         };
         // The watch begins behind the restoration: what it tells first is the restored object.
         if passes.restore_patiently(&nudges) {
@@ -170,6 +175,8 @@ struct Passes<'scope, 'env> {
     live: Option<Box<ImageBasedUpgrade>>,
     /// The object was deleted: what it was, until something stands in its place.
     lost: Option<Option<Box<ImageBasedUpgrade>>>,
+    /// More than looking was done since the agent last came to rest.
+    worked: bool,
 }
 
 impl<'scope> Passes<'scope, '_> {
@@ -284,6 +291,7 @@ impl<'scope> Passes<'scope, '_> {
             self.ask_cluster();
         }
         if let Some(status) = &pass.publish {
+            self.worked = true;
             return match self.cluster.publish(live, status) {
                 Ok(Published::Stored(stored)) => {
                     let message = pass.decision.said.message.as_str();
@@ -304,14 +312,26 @@ impl<'scope> Passes<'scope, '_> {
         }
         if let Some(plan) = pass.run {
             self.start(plan);
+        } else if pass.decision.state == State::Idle && pass.decision.act == Act::Nothing {
+            self.rest();
         }
         pass.look_again.map(Duration::from_secs)
+    }
+
+    /// Gives back what only work needs, once behind each work.
+    fn rest(&mut self) {
+        if std::mem::take(&mut self.worked)
+            && let Err(error) = host::release_text()
+        {
+            tracing::debug!(%error, "no memory given back");
+        }
     }
 
     /// Asks the cluster on a thread of its own: passes go on meanwhile.
     fn ask_cluster(&self) {
         let (agent, sender) = (self.agent, self.sender.clone());
         self.scope.spawn(move || {
+            std::thread::sleep(SECOND_THOUGHTS);
             if catch_unwind(AssertUnwindSafe(|| agent.ask_cluster())).is_err() {
                 tracing::error!("asking the cluster panicked");
             }

@@ -177,9 +177,12 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// Asks the cluster what the next pass has to know of it; takes as long as the API server does.
+    /// Asks the cluster what the next pass has to know of it; takes as long as the API server does. Asks nothing if a pass
+    /// has found since that nobody has a use for it.
     pub fn ask_cluster(&self) {
-        self.cluster.ask(&self.ports);
+        let ports = &self.ports;
+        self.cluster
+            .ask(|| ports.cluster.facts(), || ports.clock.uptime());
     }
 
     /// Whether an answer of the cluster is being waited for.

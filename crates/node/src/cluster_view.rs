@@ -3,9 +3,9 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use planner::{ClusterKnowledge, Health};
+use planner::{ClusterFacts, ClusterKnowledge, Health};
 
-use crate::ports::Ports;
+use crate::PortResult;
 
 /// Seconds that an answer is believed. Long enough for the pass that follows it; a plan is never made from what was true a
 /// while ago.
@@ -21,6 +21,8 @@ pub(crate) struct ClusterView(Mutex<Seen>);
 #[derive(Debug, Default)]
 struct Seen {
     asking: bool,
+    /// Somebody waits for the answer.
+    wanted: bool,
     /// The answer, and the uptime when it came, in seconds.
     answer: Option<(ClusterKnowledge, u64)>,
 }
@@ -52,20 +54,28 @@ impl ClusterView {
         });
         let begins = !seen.asking && !waits;
         seen.asking |= begins;
+        seen.wanted |= begins;
         begins
     }
 
-    /// Asks, and keeps the answer.
-    pub(crate) fn ask(&self, ports: &Ports<'_>) {
+    /// Asks `question`, and keeps the answer, which comes at `uptime`; unless nobody has a use for it any more.
+    pub(crate) fn ask(
+        &self,
+        question: impl FnOnce() -> PortResult<ClusterFacts>,
+        uptime: impl FnOnce() -> u64,
+    ) {
         let asking = Asking(self);
-        let answer = match ports.cluster.facts() {
+        if !self.seen().wanted {
+            return;
+        }
+        let answer = match question() {
             Ok(facts) => ClusterKnowledge::Known(Box::new(facts)),
             Err(error) => ClusterKnowledge::Unknown {
                 kind: error.kind(),
                 error: engine::error_chain(&error),
             },
         };
-        self.seen().answer = Some((answer, ports.clock.uptime()));
+        self.seen().answer = Some((answer, uptime()));
         drop(asking);
     }
 
@@ -75,7 +85,9 @@ impl ClusterView {
 
     /// What was known has served: the next plan is made from a new answer.
     pub(crate) fn forget(&self) {
-        self.seen().answer = None;
+        let mut seen = self.seen();
+        seen.answer = None;
+        seen.wanted = false;
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -89,5 +101,38 @@ struct Asking<'v>(&'v ClusterView);
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
         self.0.seen().asking = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_somebody_waits_for_is_asked() {
+        let view = ClusterView::default();
+        let answered = |expect: bool| {
+            let mut asked = false;
+            let question = || {
+                asked = true;
+                Ok(ClusterFacts::default())
+            };
+            view.ask(question, || 100);
+            assert_eq!(asked, expect);
+            let known = matches!(view.knowledge(100), ClusterKnowledge::Known(_));
+            assert_eq!(known, expect);
+            assert!(!view.is_asking());
+        };
+        answered(false);
+        assert!(view.begin(100));
+        assert!(!view.begin(100), "one question at a time");
+        answered(true);
+        // The stage is taken back while the question is on its way.
+        view.forget();
+        assert!(view.begin(100));
+        view.forget();
+        answered(false);
+        assert!(view.begin(100));
+        answered(true);
     }
 }
