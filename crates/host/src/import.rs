@@ -9,12 +9,14 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use api::Digest;
 use node::{ErrorKind, PortError, PortResult};
 use ostree::{Repo, gio};
 use seed::archive::{ArchiveError, ArchiveReader, Entry, Extent, Kind};
+use seed::index::{Checksum, ObjectId, ObjectKind};
 
 use crate::failure::Attempt;
-use crate::objects::{FileMetadata, ObjectKind, ObjectName, ObjectStore, Payload, Refusal};
+use crate::objects::{FileMetadata, ObjectStore, Payload, Refusal};
 use crate::sysroot::{import_ref, is_present};
 
 /// Largest metadata object in bytes: a directory of 150,000 files. libostree's own limit for what it fetches,
@@ -40,7 +42,7 @@ const WAITING: usize = 32;
 const NONE: Option<&gio::Cancellable> = gio::Cancellable::NONE;
 
 /// The commit objects of a seed, by checksum. Their own checksums are not verified yet.
-pub(crate) type Commits = BTreeMap<String, Vec<u8>>;
+pub(crate) type Commits = BTreeMap<Checksum, Vec<u8>>;
 
 /// Stages all objects of the seed's repository that the node's lacks, and gives the commits, which are not staged.
 /// `go_on` is asked after every chunk.
@@ -89,13 +91,10 @@ pub(crate) fn adopt(
     commits: &Commits,
 ) -> PortResult<()> {
     let attempt = || format!("importing commit {commit} from the seed");
-    if let Some(bytes) = commits.get(commit) {
-        let name = ObjectName {
-            checksum: commit.to_owned(),
-            kind: ObjectKind::Commit,
-        };
+    let id = commit_id(commit).attempt(attempt)?;
+    if let Some(bytes) = commits.get(&id.checksum) {
         store
-            .put(&name, &Payload::Metadata(bytes.clone()))
+            .put(&id, &Payload::Metadata(bytes.clone()))
             .map_err(|error| PortError::new(error.kind(), attempt(), error))?;
     }
     // Until all of it was seen to be there; but nothing new is said of a commit that the node has already.
@@ -130,7 +129,7 @@ pub(crate) fn protect(repo: &Repo, commit: &str) -> PortResult<()> {
 }
 
 /// Writes objects until there are no more, or one fails.
-fn write(waiting: &Mutex<Receiver<(ObjectName, Payload)>>, store: &ObjectStore) -> PortResult<()> {
+fn write(waiting: &Mutex<Receiver<(ObjectId, Payload)>>, store: &ObjectStore) -> PortResult<()> {
     loop {
         let next = waiting
             .lock()
@@ -148,26 +147,67 @@ fn write(waiting: &Mutex<Receiver<(ObjectName, Payload)>>, store: &ObjectStore) 
     }
 }
 
-fn refused(name: &ObjectName, error: Refusal) -> PortError {
-    let ObjectName { checksum, kind } = name;
-    let attempted = format!("importing object {checksum} ({kind:?})");
+/// Why an object was not taken.
+pub(crate) fn refused(id: &ObjectId, error: Refusal) -> PortError {
+    let checksum = Digest::from_sha256(&id.checksum);
+    let attempted = format!("importing object {} ({:?})", checksum.hex(), id.kind);
     PortError::new(error.kind(), attempted, error)
 }
 
-/// An object's name in a repository: `objects/<2 digits>/<62 digits>.<type>`.
-fn object(entry: &Entry) -> Option<(String, String)> {
-    let path = str::from_utf8(entry.path.as_bytes()).ok()?;
-    let (directory, name) = path.strip_prefix("objects/")?.split_once('/')?;
-    let (rest, kind) = name.split_once('.')?;
-    let checksum = format!("{directory}{rest}");
-    let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    let valid = checksum.len() == 64 && directory.len() == 2 && checksum.bytes().all(hex);
-    valid.then(|| (checksum, kind.to_owned()))
+/// The object of a commit.
+pub(crate) fn commit_id(commit: &str) -> io::Result<ObjectId> {
+    let checksum = checksum(commit).ok_or_else(|| {
+        let text = format!("\"{}\" is no checksum", commit.escape_debug());
+        io::Error::new(io::ErrorKind::InvalidData, text)
+    })?;
+    let kind = ObjectKind::Commit;
+    Ok(ObjectId { checksum, kind })
+}
+
+/// The bytes of a checksum of 64 lower-case hexadecimal digits.
+fn checksum(text: &str) -> Option<Checksum> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let digit = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    let byte = |[high, low]: &[u8; 2]| Some(digit(*high)? << 4 | digit(*low)?);
+    let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
+    bytes.filter(|_| rest.is_empty())?.try_into().ok()
+}
+
+/// An object's name in a repository: `objects/<2 digits>/<62 digits>.<type>`. `None` for what is no object, or of a type
+/// that no commit consists of.
+pub(crate) fn object(entry: &Entry) -> Result<Option<ObjectId>, Refusal> {
+    let parse = || {
+        let path = str::from_utf8(entry.path.as_bytes()).ok()?;
+        let (directory, name) = path.strip_prefix("objects/")?.split_once('/')?;
+        let (rest, kind) = name.split_once('.')?;
+        let checksum = checksum(&format!("{directory}{rest}"));
+        checksum.filter(|_| directory.len() == 2).zip(Some(kind))
+    };
+    let Some((checksum, kind)) = parse() else {
+        return Ok(None);
+    };
+    let kind = match kind {
+        "commit" => ObjectKind::Commit,
+        "dirtree" => ObjectKind::DirTree,
+        "dirmeta" => ObjectKind::DirMeta,
+        "file" => ObjectKind::File,
+        "filez" => {
+            return Err(Refusal::Format(
+                "is of a repository of mode archive, not bare",
+            ));
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(ObjectId { checksum, kind }))
 }
 
 struct Staging<'a> {
     store: &'a ObjectStore,
-    jobs: SyncSender<(ObjectName, Payload)>,
+    jobs: SyncSender<(ObjectId, Payload)>,
     go_on: &'a (dyn Fn() -> bool + Sync),
     commits: Commits,
 }
@@ -187,21 +227,16 @@ impl Staging<'_> {
         if entry.path.as_bytes() == b"config" {
             return check_mode(content);
         }
-        let Some((checksum, kind)) = object(entry) else {
+        let id = object(entry).map_err(|error| {
+            let attempted = format!("importing {}", entry.path);
+            PortError::new(error.kind(), attempted, error)
+        })?;
+        let Some(name) = id else {
             return Ok(());
         };
-        let kind = match kind.as_str() {
-            "commit" => ObjectKind::Commit,
-            "dirtree" => ObjectKind::DirTree,
-            "dirmeta" => ObjectKind::DirMeta,
-            "file" => ObjectKind::File,
-            "filez" => return Err(unknown_mode("archive")),
-            _ => return Ok(()),
-        };
-        let name = ObjectName { checksum, kind };
         let present = self.store.has(&name).map_err(Refusal::from);
         let present = present.map_err(|error| refused(&name, error))?;
-        if present && kind != ObjectKind::Commit {
+        if present && name.kind != ObjectKind::Commit {
             return Ok(());
         }
         self.object(&name, entry, content)
@@ -210,14 +245,14 @@ impl Staging<'_> {
 
     fn object(
         &mut self,
-        name: &ObjectName,
+        name: &ObjectId,
         entry: &Entry,
         content: impl Read,
     ) -> Result<(), Refusal> {
         let payload = match name.kind {
             ObjectKind::Commit => {
                 let bytes = metadata(content)?;
-                self.commits.insert(name.checksum.clone(), bytes);
+                self.commits.insert(name.checksum, bytes);
                 let total: usize = self.commits.values().map(Vec::len).sum();
                 return match total > COMMITS_LIMIT {
                     true => Err(Refusal::Format("makes all commits larger than 4 MiB")),
@@ -225,7 +260,7 @@ impl Staging<'_> {
                 };
             }
             ObjectKind::DirTree | ObjectKind::DirMeta => Payload::Metadata(metadata(content)?),
-            ObjectKind::File => match self.file(name, entry, content)? {
+            ObjectKind::File => match file(self.store, name, entry, content, self.go_on)? {
                 Some(payload) => payload,
                 None => return Ok(()),
             },
@@ -235,46 +270,67 @@ impl Staging<'_> {
         }
         // Nobody takes it: a writer has failed, and its error is what is told.
         self.jobs
-            .send((name.clone(), payload))
+            .send((*name, payload))
             .map_err(|_| Refusal::Stopped)
     }
+}
 
-    /// A short file or a link; a long file is written at once.
-    fn file(
-        &self,
-        name: &ObjectName,
-        entry: &Entry,
-        content: impl Read,
-    ) -> Result<Option<Payload>, Refusal> {
-        if entry.xattrs.contains_key(b"user.ostreemeta".as_slice()) {
-            return Err(Refusal::Format(
-                "is of a repository of mode bare-user, not bare",
-            ));
+/// Verifies an object and stages it.
+pub(crate) fn put(
+    store: &ObjectStore,
+    id: &ObjectId,
+    entry: &Entry,
+    content: impl Read,
+    go_on: &dyn Fn() -> bool,
+) -> Result<(), Refusal> {
+    let payload = match id.kind {
+        ObjectKind::File => file(store, id, entry, content, go_on)?,
+        _ => Some(Payload::Metadata(metadata(content)?)),
+    };
+    payload.map_or(Ok(()), |payload| store.put(id, &payload))
+}
+
+/// What a file's entry says of it.
+pub(crate) fn file_metadata(entry: &Entry) -> Result<FileMetadata, Refusal> {
+    if entry.xattrs.contains_key(b"user.ostreemeta".as_slice()) {
+        return Err(Refusal::Format(
+            "is of a repository of mode bare-user, not bare",
+        ));
+    }
+    Ok(FileMetadata {
+        uid: entry.uid,
+        gid: entry.gid,
+        mode: entry.mode,
+        xattrs: entry.xattrs.clone(),
+    })
+}
+
+/// A short file or a link; a long file is written at once.
+fn file(
+    store: &ObjectStore,
+    id: &ObjectId,
+    entry: &Entry,
+    content: impl Read,
+    go_on: &dyn Fn() -> bool,
+) -> Result<Option<Payload>, Refusal> {
+    let meta = file_metadata(entry)?;
+    match &entry.kind {
+        Kind::Symlink(target) => {
+            let target = str::from_utf8(target)
+                .map_err(|_| Refusal::Format("is a link whose target is no UTF-8"))?;
+            Ok(Some(Payload::Symlink(meta, target.to_owned())))
         }
-        let meta = FileMetadata {
-            uid: entry.uid,
-            gid: entry.gid,
-            mode: entry.mode,
-            xattrs: entry.xattrs.clone(),
-        };
-        match &entry.kind {
-            Kind::Symlink(target) => {
-                let target = str::from_utf8(target)
-                    .map_err(|_| Refusal::Format("is a link whose target is no UTF-8"))?;
-                Ok(Some(Payload::Symlink(meta, target.to_owned())))
+        Kind::File => {
+            let mut content = Expanded::new(entry, content);
+            if entry.size > SHORT {
+                store.stream(id, &meta, &mut content, go_on)?;
+                return Ok(None);
             }
-            Kind::File => {
-                let mut content = Expanded::new(entry, content);
-                if entry.size > SHORT {
-                    self.store.stream(name, &meta, &mut content, self.go_on)?;
-                    return Ok(None);
-                }
-                let mut bytes = Vec::with_capacity(entry.size as usize);
-                content.read_to_end(&mut bytes).map_err(Refusal::Content)?;
-                Ok(Some(Payload::File(meta, bytes)))
-            }
-            _ => Err(Refusal::Format("is neither a file nor a link")),
+            let mut bytes = Vec::with_capacity(entry.size as usize);
+            content.read_to_end(&mut bytes).map_err(Refusal::Content)?;
+            Ok(Some(Payload::File(meta, bytes)))
         }
+        _ => Err(Refusal::Format("is neither a file nor a link")),
     }
 }
 
@@ -423,7 +479,7 @@ mod tests {
     }
 
     /// The objects of this kind, with their names.
-    fn objects(layout: &Layout, kind: ObjectKind, suffix: &str) -> Vec<(ObjectName, PathBuf)> {
+    fn objects(layout: &Layout, kind: ObjectKind, suffix: &str) -> Vec<(ObjectId, PathBuf)> {
         let directories = layout.sysroot().join("ostree/repo/objects").read_dir();
         let files = directories.unwrap().flat_map(|dir| {
             let dir = dir.unwrap().path();
@@ -433,7 +489,8 @@ mod tests {
         let name = |file: PathBuf| {
             let text = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
             let checksum = text(file.parent().unwrap()) + &text(&file);
-            (ObjectName { checksum, kind }, file)
+            let checksum = super::checksum(&checksum).unwrap();
+            (ObjectId { checksum, kind }, file)
         };
         named.map(name).collect()
     }
@@ -445,7 +502,10 @@ mod tests {
             let (layout, repo, store) = repository(dir.path());
             let commit = commit(dir.path(), &repo);
             let (_, path) = &objects(&layout, ObjectKind::Commit, "commit")[0];
-            let commits = Commits::from([(commit.clone(), std::fs::read(path).unwrap())]);
+            let commits = Commits::from([(
+                super::checksum(&commit).unwrap(),
+                std::fs::read(path).unwrap(),
+            )]);
             std::fs::remove_file(path).unwrap();
             let (name, path) = &objects(&layout, ObjectKind::File, "file")[0];
             if seen {
@@ -471,8 +531,8 @@ mod tests {
     fn few_bytes_wait_unverified() {
         let dir = tempfile::tempdir().unwrap();
         let (_, _, store) = repository(dir.path());
-        let name = ObjectName {
-            checksum: "ab".repeat(32),
+        let name = ObjectId {
+            checksum: [0xab; 32],
             kind: ObjectKind::DirTree,
         };
         let check = |size: u64, expect: &str| {

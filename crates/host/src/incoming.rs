@@ -14,6 +14,8 @@ use node::ports::SeedPin;
 use node::steps::VAR_UNPACKED;
 use node::{PortError, PortResult};
 use rustix::fs::RenameFlags;
+use seed::extract::Mark;
+use serde::{Deserialize, Serialize};
 
 use crate::directory::Anchor;
 use crate::failure::{Attempt, io_kind};
@@ -22,6 +24,13 @@ use crate::tree::{self, RemoveError};
 
 /// Its name in the stateroot.
 const NAME: &str = "incoming";
+
+/// How far the archives of an indexed seed have come, and the name that it is written under.
+const PROGRESS: &str = "progress";
+const NEW_PROGRESS: &str = "progress.new";
+
+/// Longest of these in bytes: it has the names of the directories that lead to one file.
+const PROGRESS_LIMIT: u64 = 64 << 10;
 
 /// What was deleted from `/etc`, and the mark of that and its archive.
 const DELETIONS: &str = "etc.deletions";
@@ -32,6 +41,17 @@ const MARKS: &str = "lib/lca";
 
 /// Longest mark or record that is taken over.
 const MARK_LIMIT: u64 = 1 << 20;
+
+/// How far an interrupted fetch of an indexed seed has come with `/var`; `etc.tgz` speaks for itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    /// The seed.
+    pub(crate) seed: Digest,
+    /// Where to go on with `/var`; `None` = from its beginning.
+    pub(crate) var: Option<Mark>,
+    /// All of `/var` is there.
+    pub(crate) var_done: bool,
+}
 
 /// What was brought for one stateroot.
 pub(crate) struct Incoming {
@@ -65,6 +85,58 @@ impl Incoming {
 
     fn deletions(&self) -> PathBuf {
         self.path().join(DELETIONS)
+    }
+
+    /// What an interrupted fetch of this indexed seed has brought; where it has brought nothing, a new beginning.
+    pub(crate) fn resume(&self, seed: &Digest) -> PortResult<Progress> {
+        if let Some(progress) = self.progress(seed) {
+            return Ok(progress);
+        }
+        self.begin()?;
+        let progress = Progress {
+            seed: seed.clone(),
+            var: None,
+            var_done: false,
+        };
+        self.note(&progress)?;
+        Ok(progress)
+    }
+
+    /// What an interrupted fetch of this indexed seed has brought.
+    pub(crate) fn progress(&self, seed: &Digest) -> Option<Progress> {
+        let mut text = Vec::new();
+        let file = File::open(self.path().join(PROGRESS)).ok()?;
+        let mut file = io::Read::take(file, PROGRESS_LIMIT);
+        io::Read::read_to_end(&mut file, &mut text).ok()?;
+        let progress: Progress = serde_json::from_slice(&text).ok()?;
+        (progress.seed == *seed && self.var().is_dir()).then_some(progress)
+    }
+
+    /// As [`Self::progress`], of whichever stateroot.
+    pub(crate) fn find(layout: &Layout, seed: &Digest) -> Option<(Self, Progress)> {
+        let entries = fs::read_dir(layout.stateroots()).into_iter().flatten();
+        let mut found = entries.flatten().filter_map(|entry| {
+            let stateroot = entry.path();
+            let incoming = Self { stateroot };
+            let progress = incoming.progress(seed)?;
+            Some((incoming, progress))
+        });
+        found.next()
+    }
+
+    /// Notes what is durable already. A power cut may take the note, never put it before what it says.
+    pub(crate) fn note(&self, progress: &Progress) -> PortResult<()> {
+        let write = || -> io::Result<()> {
+            let new = self.path().join(NEW_PROGRESS);
+            fs::write(&new, serde_json::to_vec(progress)?)?;
+            fs::rename(new, self.path().join(PROGRESS))
+        };
+        write().attempt(|| format!("noting what is in {}", self.path().display()))
+    }
+
+    /// Forgets how far a fetch has come: what it speaks of goes.
+    fn forget(&self) -> io::Result<()> {
+        absent_is_none(fs::remove_file(self.path().join(PROGRESS))).map(drop)
     }
 
     /// Removes what is there and begins anew.
@@ -140,6 +212,7 @@ impl Incoming {
             // What was written there since.
             self.copy_marks()?;
             write_mark(&self.var(), &pin.digest)?;
+            self.forget()?;
             sync(&self.path())?;
             let (from, to) = (File::open(self.path())?, File::open(&self.stateroot)?);
             rustix::fs::renameat_with(
@@ -175,6 +248,7 @@ impl Incoming {
     /// Removes the tree that was to become `/var`, or what `/var` was before.
     pub(crate) fn remove_var(&self) -> PortResult<()> {
         let attempt = || format!("removing {}", self.var().display());
+        self.forget().attempt(attempt)?;
         let anchor = Anchor::open(&self.path()).attempt(attempt)?;
         let place = anchor.map(|anchor| anchor.place("var")).transpose();
         let Some(place) = place.attempt(attempt)?.flatten() else {
@@ -277,6 +351,7 @@ mod tests {
             index: None,
             signature: None,
             layers: vec![],
+            documents: 0,
         }
     }
 

@@ -5,6 +5,8 @@
 //! are written here, in libostree's repository format: every checksum is computed and compared before an object can be
 //! seen, objects that are there are left alone, and all of them get their names at once, after their content is durable.
 
+mod growing;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -20,12 +22,14 @@ use rustix::fs::{
     XattrFlags,
 };
 use rustix::io::Errno;
+use seed::index::{Checksum, ObjectId};
 use sha2::{Digest as _, Sha256};
 
 use crate::directory::{Anchor, names};
 use crate::failure::{Attempt, io_kind};
 use crate::layout::Layout;
 use crate::tree::{self, RemoveError};
+pub(crate) use growing::Growth;
 
 /// Below the repository: where objects are until all of them are durable. libostree removes what is left here for long.
 const STAGING: &str = "tmp/lca-import";
@@ -40,46 +44,6 @@ const DIRECTORY_MODE: u32 = 0o775;
 
 /// Content is hashed and written in pieces of this many bytes.
 const CHUNK: usize = 256 << 10;
-
-/// Kinds of objects that a commit consists of.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum ObjectKind {
-    Commit,
-    DirTree,
-    DirMeta,
-    File,
-}
-
-impl ObjectKind {
-    /// The ending of its files' names.
-    fn suffix(self) -> &'static str {
-        match self {
-            Self::Commit => "commit",
-            Self::DirTree => "dirtree",
-            Self::DirMeta => "dirmeta",
-            Self::File => "file",
-        }
-    }
-}
-
-/// An object's name: its checksum (64 hexadecimal digits) and its kind.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct ObjectName {
-    pub(crate) checksum: String,
-    pub(crate) kind: ObjectKind,
-}
-
-impl ObjectName {
-    fn directory(&self) -> &str {
-        self.checksum.get(..2).unwrap_or_default()
-    }
-
-    /// Its path below `objects/`.
-    fn path(&self) -> String {
-        let rest = self.checksum.get(2..).unwrap_or_default();
-        format!("{}/{rest}.{}", self.directory(), self.kind.suffix())
-    }
-}
 
 /// What belongs to a content object besides its bytes.
 #[derive(Clone, Debug)]
@@ -140,37 +104,47 @@ pub(crate) struct ObjectStore {
     objects: OwnedFd,
     staging: PathBuf,
     staged: OwnedFd,
-    /// What [`Self::has`] has found: it is not staged, and could be pruned before it is protected. Checksums in binary,
-    /// 33 bytes an object: a seed of the node's own release has 100,000 of them.
-    found: Mutex<Vec<([u8; 32], ObjectKind)>>,
+    /// Where long objects grow that may be gone on with after a restart.
+    growing: OwnedFd,
+    /// What [`Self::has`] has found: it is not staged, and could be pruned before it is protected. A seed of the node's own
+    /// release has 100,000 of them, of 33 bytes.
+    found: Mutex<Vec<ObjectId>>,
 }
 
 impl ObjectStore {
     /// Opens the node's repository for objects, where `/sysroot` is writable, without what an earlier import has left.
     pub(crate) fn open(layout: &Layout, repo: &ostree::Repo) -> PortResult<Self> {
+        discard_staged(layout)?;
+        Self::reopen(layout, repo)
+    }
+
+    /// As [`Self::open`], with the long objects that an earlier import has not written to their ends.
+    pub(crate) fn reopen(layout: &Layout, repo: &ostree::Repo) -> PortResult<Self> {
         let path = layout.sysroot().join("ostree/repo");
         let attempt = || format!("opening the objects of {}", path.display());
         if repo.mode() != ostree::RepoMode::Bare {
             let text = "the node's ostree repository is not of mode bare; seeds cannot be imported";
             return Err(PortError::plain(ErrorKind::Permanent, text));
         }
-        discard_staged(layout)?;
-        let staging = path.join(STAGING);
+        discard(layout, STAGING)?;
+        let [staging, growing] = [STAGING, growing::DIRECTORY].map(|name| path.join(name));
         std::fs::create_dir_all(&staging).attempt(attempt)?;
+        std::fs::create_dir_all(&growing).attempt(attempt)?;
         Ok(Self {
             objects: open_directory(&path.join("objects")).attempt(attempt)?,
             staged: open_directory(&staging).attempt(attempt)?,
+            growing: open_directory(&growing).attempt(attempt)?,
             staging,
             found: Mutex::default(),
         })
     }
 
     /// Whether the repository has the object. Its content was checked when it came there.
-    pub(crate) fn has(&self, name: &ObjectName) -> io::Result<bool> {
-        let present = self.is_present(name)?;
+    pub(crate) fn has(&self, id: &ObjectId) -> io::Result<bool> {
+        let present = self.is_present(id)?;
         if present {
             let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-            found.extend(binary(&name.checksum).map(|checksum| (checksum, name.kind)));
+            found.push(*id);
         }
         Ok(present)
     }
@@ -178,20 +152,17 @@ impl ObjectStore {
     /// Whether something that [`Self::has`] has found is gone: somebody pruned the repository meanwhile.
     pub(crate) fn lost(&self) -> io::Result<bool> {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        for (checksum, kind) in found.iter() {
-            let name = ObjectName {
-                checksum: api::Digest::from_sha256(checksum).hex().to_owned(),
-                kind: *kind,
-            };
-            if !self.is_present(&name)? {
+        for id in found.iter() {
+            if !self.is_present(id)? {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    fn is_present(&self, name: &ObjectName) -> io::Result<bool> {
-        match fs::statat(&self.objects, name.path(), AtFlags::SYMLINK_NOFOLLOW) {
+    /// Whether the repository has the object now.
+    pub(crate) fn is_present(&self, id: &ObjectId) -> io::Result<bool> {
+        match fs::statat(&self.objects, id.path(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(_) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
             Err(error) => Err(error.into()),
@@ -199,7 +170,7 @@ impl ObjectStore {
     }
 
     /// Verifies an object and stages it.
-    pub(crate) fn put(&self, name: &ObjectName, payload: &Payload) -> Result<(), Refusal> {
+    pub(crate) fn put(&self, id: &ObjectId, payload: &Payload) -> Result<(), Refusal> {
         let mut hasher = Sha256::new();
         match payload {
             Payload::Metadata(bytes) => hasher.update(bytes),
@@ -211,22 +182,22 @@ impl ObjectStore {
                 hash_header(&mut hasher, meta, S_IFLNK | 0o777, target);
             }
         }
-        verify(hasher, name)?;
+        verify(hasher, id)?;
         match payload {
             Payload::Metadata(bytes) => {
-                if let Some(mut file) = self.create(name)? {
+                if let Some(mut file) = self.create(id)? {
                     file.write_all(bytes)?;
                     fs::fchmod(&file, Mode::from_raw_mode(METADATA_MODE))?;
                     fs::futimens(&file, &EPOCH)?;
                 }
             }
             Payload::File(meta, bytes) => {
-                if let Some(mut file) = self.create(name)? {
+                if let Some(mut file) = self.create(id)? {
                     file.write_all(bytes)?;
                     describe(&file, meta)?;
                 }
             }
-            Payload::Symlink(meta, target) => self.link(name, meta, target)?,
+            Payload::Symlink(meta, target) => self.link(id, meta, target)?,
         }
         Ok(())
     }
@@ -234,12 +205,12 @@ impl ObjectStore {
     /// Stages a long file while it is read, and takes it back if its checksum is not the one of its name.
     pub(crate) fn stream(
         &self,
-        name: &ObjectName,
+        id: &ObjectId,
         meta: &FileMetadata,
         content: &mut dyn Read,
         go_on: &dyn Fn() -> bool,
     ) -> Result<(), Refusal> {
-        let Some(mut file) = self.create(name)? else {
+        let Some(mut file) = self.create(id)? else {
             return Ok(());
         };
         let mut hasher = Sha256::new();
@@ -257,9 +228,9 @@ impl ObjectStore {
             }
         }
         describe(&file, meta)?;
-        verify(hasher, name).inspect_err(|_| {
+        verify(hasher, id).inspect_err(|_| {
             // Left where it is it would be removed before the next import.
-            fs::unlinkat(&self.staged, name.path(), AtFlags::empty()).ok();
+            fs::unlinkat(&self.staged, id.path(), AtFlags::empty()).ok();
         })
     }
 
@@ -292,6 +263,40 @@ impl ObjectStore {
         Ok(())
     }
 
+    /// Gives staged objects their names; they are durable already.
+    pub(crate) fn adopt_some(&self, ids: &[ObjectId]) -> io::Result<()> {
+        for id in ids {
+            self.adopt_from(&self.staged, &id.path(), id)?;
+        }
+        Ok(())
+    }
+
+    /// Makes everything durable that was staged so far.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        Ok(fs::syncfs(&self.staged)?)
+    }
+
+    fn adopt_from(&self, from: &OwnedFd, name: &str, id: &ObjectId) -> io::Result<()> {
+        let path = id.path();
+        let flags = RenameFlags::NOREPLACE;
+        let rename = || fs::renameat_with(from, name, &self.objects, path.as_str(), flags);
+        let renamed = match rename() {
+            Err(Errno::NOENT) => {
+                let mode = Mode::from_raw_mode(DIRECTORY_MODE);
+                match fs::mkdirat(&self.objects, directory(id), mode) {
+                    Ok(()) | Err(Errno::EXIST) => rename(),
+                    Err(error) => Err(error),
+                }
+            }
+            renamed => renamed,
+        };
+        match renamed {
+            // Somebody else brought it meanwhile.
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Removes what is staged.
     pub(crate) fn close(self, layout: &Layout) -> PortResult<()> {
         drop(self.staging);
@@ -299,10 +304,10 @@ impl ObjectStore {
     }
 
     /// Creates an object's file; `None` when it is staged already.
-    fn create(&self, name: &ObjectName) -> Result<Option<File>, Refusal> {
+    fn create(&self, id: &ObjectId) -> Result<Option<File>, Refusal> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let path = name.path();
+        let path = id.path();
         let create = || {
             fs::openat(
                 &self.staged,
@@ -311,16 +316,16 @@ impl ObjectStore {
                 Mode::from_raw_mode(0o600),
             )
         };
-        match self.in_directory(name, create) {
+        match self.in_directory(id, create) {
             Ok(file) => Ok(Some(file.into())),
             Err(Errno::EXIST) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    fn link(&self, name: &ObjectName, meta: &FileMetadata, target: &str) -> Result<(), Refusal> {
-        let path = name.path();
-        match self.in_directory(name, || fs::symlinkat(target, &self.staged, path.as_str())) {
+    fn link(&self, id: &ObjectId, meta: &FileMetadata, target: &str) -> Result<(), Refusal> {
+        let path = id.path();
+        match self.in_directory(id, || fs::symlinkat(target, &self.staged, path.as_str())) {
             Ok(()) => {}
             Err(Errno::EXIST) => return Ok(()),
             Err(error) => return Err(error.into()),
@@ -340,12 +345,13 @@ impl ObjectStore {
     /// Runs `make` again with the object's directory made, if that was missing.
     fn in_directory<T>(
         &self,
-        name: &ObjectName,
+        id: &ObjectId,
         make: impl Fn() -> rustix::io::Result<T>,
     ) -> rustix::io::Result<T> {
         match make() {
             Err(Errno::NOENT) => {
-                match fs::mkdirat(&self.staged, name.directory(), Mode::from_raw_mode(0o700)) {
+                let directory = directory(id);
+                match fs::mkdirat(&self.staged, directory, Mode::from_raw_mode(0o700)) {
                     Ok(()) | Err(Errno::EXIST) => make(),
                     Err(error) => Err(error),
                 }
@@ -357,9 +363,14 @@ impl ObjectStore {
 
 /// Removes what an import that was cut short has left.
 pub(crate) fn discard_staged(layout: &Layout) -> PortResult<()> {
+    discard(layout, growing::DIRECTORY)?;
+    discard(layout, STAGING)
+}
+
+fn discard(layout: &Layout, directory: &str) -> PortResult<()> {
     let attempt = || "removing what an earlier import left".to_owned();
     let repo = Anchor::open(&layout.sysroot().join("ostree/repo")).attempt(attempt)?;
-    let place = repo.map(|repo| repo.place(STAGING)).transpose();
+    let place = repo.map(|repo| repo.place(directory)).transpose();
     let Some(place) = place.attempt(attempt)?.flatten() else {
         return Ok(());
     };
@@ -367,6 +378,13 @@ pub(crate) fn discard_staged(layout: &Layout) -> PortResult<()> {
         RemoveError::Io(error) => PortError::new(io_kind(&error), attempt(), error),
         RemoveError::Stopped => PortError::stopped(attempt()),
     })
+}
+
+/// The directory of `objects/` that it lies in.
+fn directory(id: &ObjectId) -> String {
+    let path = id.path();
+    path.split_once('/')
+        .map_or_else(String::new, |(directory, _)| directory.to_owned())
 }
 
 /// Objects have no times of their own (`OSTREE_TIMESTAMP`).
@@ -414,18 +432,8 @@ fn hash_header(hasher: &mut Sha256, meta: &FileMetadata, mode: u32, target: &str
     hasher.update(bytes);
 }
 
-/// A checksum's bytes.
-fn binary(checksum: &str) -> Option<[u8; 32]> {
-    let (pairs, _) = checksum.as_bytes().as_chunks::<2>();
-    let digit = |digit: u8| char::from(digit).to_digit(16);
-    let byte = |[high, low]: &[u8; 2]| u8::try_from(digit(*high)? << 4 | digit(*low)?).ok();
-    let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
-    bytes?.try_into().ok()
-}
-
-fn verify(hasher: Sha256, name: &ObjectName) -> Result<(), Refusal> {
-    let actual = api::Digest::from_sha256(&hasher.finalize().into());
-    if actual.hex() == name.checksum {
+fn verify(hasher: Sha256, id: &ObjectId) -> Result<(), Refusal> {
+    if Checksum::from(hasher.finalize()) == id.checksum {
         Ok(())
     } else {
         Err(Refusal::Format("has another checksum than its name says"))

@@ -24,7 +24,7 @@ pub(crate) const REGISTRY_CERTIFICATES: [&str; 2] =
 const CONTAINERS: &str = "etc/containers";
 
 /// What a registry's client runs on: this thread.
-fn runtime(attempted: &str) -> PortResult<tokio::runtime::Runtime> {
+pub(crate) fn runtime(attempted: &str) -> PortResult<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

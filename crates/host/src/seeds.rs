@@ -13,6 +13,7 @@ use node::record::Record;
 use node::{ErrorKind, PortError, PortResult};
 use seed::archive::{ArchiveReader, MemberPath, Names};
 use seed::extract::extract;
+use seed::index::Place;
 use seed::layout::{Layout as Spool, LayoutError};
 use seed::pin::Blob;
 use seed::pipe::PipeWriter;
@@ -24,7 +25,7 @@ use crate::failure::{Attempt, io_kind};
 use crate::files::HostFiles;
 use crate::import;
 use crate::incoming::Incoming;
-use crate::indexed::Missing;
+use crate::indexed::{self, Missing};
 use crate::ingest::{ingest, inlet, stage_objects};
 use crate::layout::Layout;
 use crate::objects::ObjectStore;
@@ -54,11 +55,24 @@ impl HostSeeds {
     /// used. Fetches the index, and changes nothing on the node.
     pub fn missing(
         &self,
-        _pin: &SeedPin,
-        _secret: &PullSecret,
-        _watch: &dyn Watch,
+        pin: &SeedPin,
+        secret: &PullSecret,
+        watch: &dyn Watch,
     ) -> PortResult<Option<Missing>> {
-        Ok(None)
+        match self.indexed(pin) {
+            Some(_) => indexed::missing(&self.layout, pin, secret, watch),
+            None => Ok(None),
+        }
+    }
+
+    /// Where the index of a seed lies that is to be fetched by it. What was begun to be spooled is spooled to its end.
+    fn indexed(&self, pin: &SeedPin) -> Option<(Place, Blob)> {
+        let place = indexed::place(pin)?;
+        let blobs = self.spool_path().join("blobs/sha256");
+        let hex = place.1.digest.hex();
+        let names = [hex.to_owned(), format!("{hex}.partial")];
+        let is_spooled = names.iter().any(|name| blobs.join(name).exists());
+        (!is_spooled).then_some(place)
     }
 
     fn spool_path(&self) -> PathBuf {
@@ -146,6 +160,15 @@ impl HostSeeds {
         secret: &PullSecret,
         relay: &Relay,
     ) -> PortResult<SeedContent> {
+        if let Some(place) = self.indexed(&request.pin) {
+            match indexed::fetch(&self.layout, request, place, secret, relay) {
+                Err(error) if is_of_the_seed(&error) => {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::warn!(error, "all of the seed is fetched, not what its index says");
+                }
+                fetched => return fetched,
+            }
+        }
         let FetchRequest {
             pin,
             stateroot,
@@ -217,6 +240,22 @@ impl HostSeeds {
             .next()
             .unwrap_or_else(|| self.layout.booted().to_owned())
     }
+}
+
+/// Whether an indexed seed's fetch failed of something that another way of fetching it may not meet: neither of a stop nor of
+/// what may pass, nor of the disk.
+fn is_of_the_seed(error: &PortError) -> bool {
+    let mut causes = std::iter::successors(Some(error as &dyn std::error::Error), |e| e.source());
+    let is_of_the_disk = causes.any(|cause| {
+        let error = cause.downcast_ref::<std::io::Error>();
+        error.is_some_and(|error| error.raw_os_error().is_some() || is_full(error.kind()))
+    });
+    error.kind() == ErrorKind::Permanent && !is_of_the_disk
+}
+
+fn is_full(kind: std::io::ErrorKind) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(kind, StorageFull | QuotaExceeded)
 }
 
 /// Whether `/var` was unpacked as it arrived. Where it was not it is read from the spool later, if there is one.
@@ -341,6 +380,7 @@ impl Seeds for HostSeeds {
             index: label(api::label::SEED_INDEX),
             architecture,
             signature: None,
+            documents: (resolved.manifest.len() + resolved.config.len()) as u64,
             layers: pin
                 .layers
                 .into_iter()

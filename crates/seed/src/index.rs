@@ -5,6 +5,8 @@
 //! the member. Both come from outside: what [`Index::decode`] gives keeps the promises that its fields name.
 
 mod decode;
+mod inflate;
+mod wanted;
 
 use std::ops::Range;
 
@@ -12,6 +14,8 @@ use api::{Digest, seed_format};
 use serde::{Deserialize, Serialize};
 
 pub use decode::{IndexError, PlaceError};
+pub use inflate::Inflater;
+pub use wanted::{Segment, Span, Wanted};
 
 /// Name of the member at the image's root.
 pub const NAME: &str = seed_format::INDEX;

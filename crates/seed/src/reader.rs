@@ -112,6 +112,13 @@ pub enum ReadError {
 #[derive(Debug, Clone, Default)]
 pub struct Documents(BTreeMap<String, Vec<u8>>);
 
+impl From<BTreeMap<String, Vec<u8>>> for Documents {
+    /// Documents by their names, whatever they are.
+    fn from(documents: BTreeMap<String, Vec<u8>>) -> Self {
+        Self(documents)
+    }
+}
+
 impl Documents {
     /// A document by its name at the image's root ([`seed_format`]).
     ///

@@ -6,7 +6,9 @@ mod fetch;
 mod lookup;
 mod manifest;
 mod patience;
+mod pieces;
 mod push;
+mod ranges;
 mod signatures;
 mod sources;
 
@@ -23,10 +25,12 @@ use sha2::{Digest as _, Sha256};
 pub use budget::Budget;
 pub use error::RegistryError;
 use error::classify;
-pub use fetch::BlobSink;
+pub use fetch::{BlobSink, Refused};
 pub use lookup::Lookup;
 use manifest::{Manifests, credentials, parse_reference};
 pub use patience::Patience;
+pub use pieces::{Batch, Piece, Pieces};
+pub use ranges::Ranges;
 pub use sources::Sources;
 pub(crate) use sources::passed_over;
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::shown;
 
 /// Longest member path in bytes; the kernel's `PATH_MAX`.
@@ -169,7 +171,7 @@ pub enum Kind {
 }
 
 /// A point in time: seconds since 1970 UTC, before or after, and nanoseconds after that second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Time {
     /// Seconds since the epoch.
     pub secs: i64,

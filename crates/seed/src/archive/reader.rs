@@ -81,6 +81,34 @@ impl<R: Read> ArchiveReader<R> {
         }
     }
 
+    /// As [`Self::new`], where `input` begins at a boundary ([`Self::boundary`]) so many bytes behind the archive's start.
+    pub fn resumed(input: R, names: Names, position: u64) -> Self {
+        Self {
+            position,
+            ..Self::new(input, names)
+        }
+    }
+
+    /// How many bytes of the archive come before the headers of the next member. Nothing that was read before is needed to
+    /// read on there.
+    pub fn boundary(&self) -> u64 {
+        self.position + self.content + self.padding
+    }
+
+    /// Goes on so many bytes later in the current member's content: the input does not have those before.
+    ///
+    /// # Errors
+    ///
+    /// When the content is shorter.
+    pub fn pass_over(&mut self, bytes: u64) -> Result<(), ArchiveError> {
+        self.content = self
+            .content
+            .checked_sub(bytes)
+            .ok_or_else(|| ArchiveError::Truncated { at: self.at() })?;
+        self.position += bytes;
+        Ok(())
+    }
+
     /// The next member, skipping what is left of the current one; `None` after the last.
     ///
     /// Memory is bounded whatever the archive says: extended headers of more than 1 MiB are refused. So are

@@ -11,7 +11,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::{ExtractError, Extracted};
+use super::{ExtractError, Extracted, Mark};
 use crate::archive::{Entry, Kind, MemberPath, Time};
 use crate::watch::Watch;
 use crate::xattr;
@@ -55,10 +55,46 @@ impl Place {
         })
     }
 
-    /// Puts one member in place.
+    /// Takes up what a mark says.
+    pub(super) fn resume(&mut self, mark: &Mark) -> Result<(), ExtractError> {
+        let path = mark
+            .levels
+            .iter()
+            .fold(MemberPath::root(), |path, (name, _)| path.joined(name));
+        self.enter(&path, &path)?;
+        self.root.mtime = timespec(mark.root);
+        for (level, (_, mtime)) in self.levels.iter_mut().zip(&mark.levels) {
+            level.mtime = timespec(*mtime);
+        }
+        Ok(())
+    }
+
+    /// A mark before the member whose headers begin there.
+    pub(super) fn mark(&self, archive: u64) -> Mark {
+        let levels = self.levels.iter();
+        Mark {
+            archive,
+            begun: None,
+            root: time(self.root.mtime),
+            levels: levels
+                .map(|level| (level.name.clone(), time(level.mtime)))
+                .collect(),
+        }
+    }
+
+    /// Opens the directory that a member goes into.
+    pub(super) fn enter_parent(&mut self, entry: &Entry) -> Result<(), ExtractError> {
+        match entry.path.split() {
+            Some((parent, _)) => self.enter(&parent, &entry.path),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts one member in place. The first `kept` bytes of its content are there already, and `content` lacks them.
     pub(super) fn put(
         &mut self,
         entry: &Entry,
+        kept: u64,
         content: &mut dyn Read,
         watch: &mut dyn Watch,
         extracted: &mut Extracted,
@@ -78,7 +114,7 @@ impl Place {
         self.enter(&parent, &entry.path)?;
         match &entry.kind {
             Kind::Dir => return self.put_dir(entry, &name, extracted),
-            Kind::File => self.put_file(entry, &name, content, watch, extracted)?,
+            Kind::File => self.put_file(entry, &name, kept, content, watch, extracted)?,
             Kind::Symlink(target) => {
                 self.clear(entry, &name)?;
                 symlinkat(target.as_slice(), self.dir(), name.as_slice())
@@ -152,16 +188,22 @@ impl Place {
         &mut self,
         entry: &Entry,
         name: &[u8],
+        kept: u64,
         content: &mut dyn Read,
         watch: &mut dyn Watch,
         extracted: &mut Extracted,
     ) -> Result<(), ExtractError> {
-        self.clear(entry, name)?;
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if kept == 0 {
+            self.clear(entry, name)?;
+            flags |= OFlags::CREATE | OFlags::EXCL;
+        }
         let file = openat(self.dir(), name, flags, Mode::from_raw_mode(0o600))
             .map_err(|error| placing(entry, "creating the file", error))?;
         let mut file = File::from(file);
+        if kept > 0 {
+            keep(entry, &mut file, kept)?;
+        }
         fits(entry, &file)?;
         let failed = |source| ExtractError::Place {
             member: entry.path.clone(),
@@ -187,7 +229,7 @@ impl Place {
                 &mut self.buffer,
                 entry,
                 content,
-                entry.size,
+                entry.size.saturating_sub(kept),
                 &mut file,
                 watch,
             )?;
@@ -387,6 +429,22 @@ impl Place {
     }
 }
 
+/// Goes on behind the first bytes of a file, which are in place.
+fn keep(entry: &Entry, file: &mut File, kept: u64) -> Result<(), ExtractError> {
+    let failed = |source| ExtractError::Place {
+        member: entry.path.clone(),
+        action: "going on with the file",
+        source,
+    };
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() || metadata.len() < kept {
+        return Err(failed(io::Error::other("what was written of it is gone")));
+    }
+    file.set_len(kept).map_err(failed)?;
+    file.seek(SeekFrom::Start(kept)).map_err(failed)?;
+    Ok(())
+}
+
 /// Refuses a member that is longer than the file system has room for, before its first byte.
 fn fits(entry: &Entry, file: &File) -> Result<(), ExtractError> {
     let stored = match &entry.extents {
@@ -492,6 +550,13 @@ fn times(mtime: Timespec) -> Timestamps {
             tv_nsec: UTIME_OMIT,
         },
         last_modification: mtime,
+    }
+}
+
+fn time(time: Timespec) -> Time {
+    Time {
+        secs: time.tv_sec,
+        nanos: u32::try_from(time.tv_nsec).unwrap_or(0),
     }
 }
 

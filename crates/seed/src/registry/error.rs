@@ -107,6 +107,17 @@ pub enum RegistryError {
         #[source]
         source: Cause,
     },
+    /// A part of a blob was asked for, and something else came.
+    #[error(
+        "the registry of image {image} does not give parts of blobs; all of the image is fetched"
+    )]
+    RangesIgnored {
+        /// Which image.
+        image: ImageRef,
+        /// What came.
+        #[source]
+        source: Cause,
+    },
     /// The client could not be set up, for want of any trusted certificate.
     #[error("no client for the registry of image {image}; check the node's trusted certificates")]
     Setup {

@@ -1,10 +1,12 @@
 //! Fetching blobs: one request after the other until all bytes are there.
 
 use std::io;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use api::Digest;
 use futures::StreamExt as _;
+use futures::future::BoxFuture;
 use reqwest::header::{CONTENT_RANGE, HeaderMap, RANGE, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 use sha2::{Digest as _, Sha256};
@@ -18,9 +20,9 @@ use crate::watch::Watch;
 /// this many times before that counts as a failure.
 const WHOLE_LIMIT: u32 = 3;
 
-/// Where a fetched blob goes.
+/// Where a fetched blob goes, or a range of one.
 pub trait BlobSink: Send {
-    /// Bytes that were taken so far.
+    /// Bytes that were taken so far and need not be fetched again.
     fn len(&self) -> u64;
 
     /// True before the first byte.
@@ -33,7 +35,23 @@ pub trait BlobSink: Send {
     /// # Errors
     ///
     /// Ends the fetch.
-    fn take(&mut self, bytes: &[u8]) -> io::Result<()>;
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Refused>;
+
+    /// Something to wait for before the next bytes are read, if there is: room for them.
+    fn room(&mut self) -> Option<BoxFuture<'_, ()>> {
+        None
+    }
+}
+
+/// Why a sink takes no more.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// It cannot keep them.
+    #[error("storing them")]
+    Store(#[from] io::Error),
+    /// They are not the blob's.
+    #[error("they are {0}")]
+    Wrong(String),
 }
 
 impl BlobSink for Vec<u8> {
@@ -41,7 +59,7 @@ impl BlobSink for Vec<u8> {
         Vec::len(self) as u64
     }
 
-    fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Refused> {
         self.extend_from_slice(bytes);
         Ok(())
     }
@@ -65,9 +83,27 @@ enum Then {
 }
 
 /// How the rest of a blob is asked for.
-struct Asking {
+struct Asking<'a> {
+    blob: &'a Blob,
+    /// What of the blob is wanted.
+    range: Range<u64>,
     ranges: bool,
     wholes: u32,
+}
+
+impl Asking<'_> {
+    /// Whether all of the blob is wanted. Then a registry that ignores ranges costs bytes, and otherwise too many of them.
+    fn is_whole(&self) -> bool {
+        self.range == (0..self.blob.size)
+    }
+
+    /// The header that asks for what follows `from` bytes of the blob.
+    fn header(&self, from: u64) -> Option<String> {
+        match self.is_whole() {
+            true => (from > 0 && self.ranges).then(|| format!("bytes={from}-")),
+            false => Some(format!("bytes={from}-{}", self.range.end.saturating_sub(1))),
+        }
+    }
 }
 
 impl Registry {
@@ -104,14 +140,29 @@ impl Registry {
         sink: &mut dyn BlobSink,
         watch: &mut dyn Watch,
     ) -> Result<(), RegistryError> {
+        self.fetch_range(blob, 0..blob.size, sink, watch).await
+    }
+
+    /// As [`Self::fetch_rest`], of a range within the blob. Nothing outside of it is read: a registry that does not give
+    /// just this range, whatever it gives, ends the fetch with [`RegistryError::RangesIgnored`].
+    pub(crate) async fn fetch_range(
+        &self,
+        blob: &Blob,
+        range: Range<u64>,
+        sink: &mut dyn BlobSink,
+        watch: &mut dyn Watch,
+    ) -> Result<(), RegistryError> {
+        let length = range.end.saturating_sub(range.start);
         let mut asking = Asking {
+            blob,
+            range,
             ranges: true,
             wholes: 0,
         };
         let (mut failures, mut renewed) = (0, false);
-        while sink.len() < blob.size {
+        while sink.len() < length {
             let before = sink.len();
-            let result = self.request_rest(blob, &mut asking, sink, watch).await;
+            let result = self.request_rest(&mut asking, sink, watch).await;
             let Err(Broken { error, then }) = result else {
                 break;
             };
@@ -155,19 +206,19 @@ impl Registry {
     /// One request and as much of its answer as there is.
     async fn request_rest(
         &self,
-        blob: &Blob,
-        asking: &mut Asking,
+        asking: &mut Asking<'_>,
         sink: &mut dyn BlobSink,
         watch: &mut dyn Watch,
     ) -> Result<(), Broken> {
-        let from = sink.len();
+        let (blob, length) = (asking.blob, asking.range.end - asking.range.start);
+        let from = asking.range.start + sink.len();
         let mut request = self.authorized(self.http.get(self.blob_url(blob)));
-        if from > 0 && asking.ranges {
-            request = request.header(RANGE, format!("bytes={from}-"));
+        if let Some(header) = asking.header(from) {
+            request = request.header(RANGE, header);
         }
         let answer = self.until_stopped(watch, request.send()).await?;
         let answer = answer.map_err(|error| self.broken(error))?;
-        let begins = self.accept(blob, from, &answer)?;
+        let begins = self.accept(asking, from, &answer)?;
         if begins < from {
             asking.wholes += 1;
             if asking.wholes > WHOLE_LIMIT {
@@ -183,26 +234,29 @@ impl Registry {
             let skip = known.min(chunk.len() as u64);
             known -= skip;
             let new = chunk.get(skip as usize..).unwrap_or_default();
-            if sink.len() + new.len() as u64 > blob.size {
-                let actual = format!("more than its {} bytes", blob.size);
-                return Err(Broken {
-                    error: self.wrong(blob, actual),
-                    then: Then::GiveUp,
-                });
+            if sink.len() + new.len() as u64 > length {
+                let error = match asking.is_whole() {
+                    true => self.wrong(blob, format!("more than its {} bytes", blob.size)),
+                    false => self.ranges_ignored("it sent more than was asked for"),
+                };
+                return Err(error.into());
             }
-            sink.take(new).map_err(|source| RegistryError::Store {
-                image: self.image.clone(),
-                source,
+            sink.take(new).map_err(|refused| match refused {
+                Refused::Store(source) => RegistryError::Store {
+                    image: self.image.clone(),
+                    source,
+                },
+                Refused::Wrong(actual) => self.wrong(blob, actual),
             })?;
             watch.advanced(new.len() as u64);
             self.pace(chunk.len(), watch).await?;
+            if let Some(room) = sink.room() {
+                self.until_stopped(watch, room).await?;
+            }
         }
         let len = sink.len();
-        if len < blob.size {
-            let text = format!(
-                "blob {} ended after {len} of {} bytes",
-                blob.digest, blob.size
-            );
+        if len < length {
+            let text = format!("blob {} ended after {len} of {length} bytes", blob.digest);
             return Err(Broken {
                 error: self.unreachable(&text),
                 then: Then::Wait(None),
@@ -212,8 +266,24 @@ impl Registry {
     }
 
     /// Judges the head of an answer; gives the place in the blob where its body begins.
-    fn accept(&self, blob: &Blob, from: u64, answer: &Response) -> Result<u64, Broken> {
-        let status = answer.status();
+    fn accept(&self, asking: &Asking<'_>, from: u64, answer: &Response) -> Result<u64, Broken> {
+        let (blob, status) = (asking.blob, answer.status());
+        if !asking.is_whole() {
+            let ignored = |text: &str| Err(self.ranges_ignored(text).into());
+            match status {
+                StatusCode::OK => return ignored("it sent all of the blob"),
+                StatusCode::RANGE_NOT_SATISFIABLE => {
+                    return ignored("it refuses a range within the blob");
+                }
+                StatusCode::PARTIAL_CONTENT => {
+                    return match content_range(answer.headers(), blob.size) {
+                        Some(begins) if begins == from => Ok(begins),
+                        _ => ignored("it sent another range than was asked for"),
+                    };
+                }
+                _ => {}
+            }
+        }
         if status == StatusCode::OK {
             return Ok(0);
         }
@@ -257,6 +327,13 @@ impl Registry {
             false => Then::GiveUp,
         };
         Broken { error, then }
+    }
+
+    fn ranges_ignored(&self, text: &str) -> RegistryError {
+        RegistryError::RangesIgnored {
+            image: self.image.clone(),
+            source: said(text),
+        }
     }
 
     fn unreachable(&self, text: &str) -> RegistryError {

@@ -11,7 +11,7 @@ use super::ledger::{self, Keeper, Record};
 use crate::layout::{Layout, LayoutError, failed};
 use crate::pin::Blob;
 use crate::pipe::PipeWriter;
-use crate::registry::BlobSink;
+use crate::registry::{BlobSink, Refused};
 use crate::watch::Watch;
 
 /// Bytes that are hashed, written and passed on at once, and stand in one record of the ledger.
@@ -282,7 +282,7 @@ impl BlobSink for Growing<'_> {
         self.len + self.buffer.len() as u64
     }
 
-    fn take(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+    fn take(&mut self, mut bytes: &[u8]) -> Result<(), Refused> {
         while !bytes.is_empty() {
             let room = CHUNK.saturating_sub(self.buffer.len()).min(bytes.len());
             let (now, later) = bytes.split_at(room);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -42,6 +43,7 @@ pub(crate) enum Fault {
 
 struct Shared {
     layer: Vec<u8>,
+    digest: Digest,
     documents: Mutex<BTreeMap<String, Vec<u8>>>,
     faults: Mutex<VecDeque<Fault>>,
     always: Mutex<Option<Fault>>,
@@ -92,6 +94,7 @@ impl Faulty {
             .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let shared = Arc::new(Shared {
+            digest: digest(&layer),
             layer,
             documents: Mutex::default(),
             faults: Mutex::default(),
@@ -123,13 +126,21 @@ impl Faulty {
 
     /// Lets the tag name an image of this layer.
     pub(crate) fn tag(&self, layer: &[u8]) {
-        let config = br#"{"architecture":"amd64","os":"linux","config":{"Labels":{}}}"#;
+        self.label(layer, &BTreeMap::new());
+    }
+
+    /// Lets the tag name an image of this layer, with these labels.
+    pub(crate) fn label(&self, layer: &[u8], labels: &BTreeMap<String, String>) {
+        let config = serde_json::json!({
+            "architecture": "amd64", "os": "linux", "config": { "Labels": labels },
+        });
+        let config = config.to_string().into_bytes();
         let manifest = serde_json::json!({
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": {
                 "mediaType": "application/vnd.oci.image.config.v1+json",
-                "digest": digest(config),
+                "digest": digest(&config),
                 "size": config.len(),
             },
             "layers": [{
@@ -140,7 +151,7 @@ impl Faulty {
         });
         let manifest = manifest.to_string().into_bytes();
         let mut documents = self.shared.documents.lock().unwrap();
-        documents.insert(format!("blobs/{}", digest(config)), config.to_vec());
+        documents.insert(format!("blobs/{}", digest(&config)), config);
         documents.insert(format!("manifests/{}", digest(&manifest)), manifest.clone());
         documents.insert("manifests/1".to_owned(), manifest);
     }
@@ -242,17 +253,16 @@ impl Shared {
             return answer(&mut tls, 401, &challenge, b"{\"errors\":[]}");
         }
         let rest = path.strip_prefix("/v2/seed/").unwrap_or_default();
-        if rest == format!("blobs/{}", digest(&self.layer)) {
+        if rest == format!("blobs/{}", self.digest) {
             let next = self.faults.lock().unwrap().pop_front();
             let fault = next.or(*self.always.lock().unwrap());
-            let from = header("range").and_then(|range| {
-                range
-                    .strip_prefix("bytes=")?
-                    .strip_suffix('-')?
-                    .parse()
-                    .ok()
+            let range = header("range").and_then(|range| {
+                let (from, to) = range.strip_prefix("bytes=")?.split_once('-')?;
+                let end = self.layer.len();
+                let to = to.parse().map_or(end, |to: usize| end.min(to + 1));
+                Some(from.parse().ok()?..to)
             });
-            return self.layer(tls, fault, from);
+            return self.layer(tls, fault, range);
         }
         let document = self.documents.lock().unwrap().get(rest).cloned();
         match document {
@@ -274,11 +284,11 @@ impl Shared {
         &self,
         mut tls: Tls,
         fault: Option<Fault>,
-        from: Option<usize>,
+        range: Option<Range<usize>>,
     ) -> std::io::Result<()> {
-        let from = match fault {
+        let range = match fault {
             Some(Fault::IgnoredRange) => None,
-            _ => from,
+            _ => range,
         };
         match fault {
             Some(Fault::Status(status, retry_after)) => {
@@ -297,17 +307,17 @@ impl Shared {
             }
             _ => {}
         }
-        let begin = from.unwrap_or(0);
-        let mut body = self.layer.get(begin..).unwrap_or_default().to_vec();
         let size = self.layer.len();
+        let Range { start: begin, end } = range.clone().unwrap_or(0..size);
+        let mut body = self.layer.get(begin..end).unwrap_or_default().to_vec();
         let stated = match fault {
             Some(Fault::WrongRange) => begin + 1,
             _ => begin,
         };
-        let (status, range) = match from {
+        let (status, range) = match range {
             Some(_) => (
                 206,
-                format!("Content-Range: bytes {stated}-{}/{size}\r\n", size - 1),
+                format!("Content-Range: bytes {stated}-{}/{size}\r\n", end - 1),
             ),
             None => (200, String::new()),
         };
