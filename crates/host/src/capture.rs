@@ -8,6 +8,7 @@
 mod error;
 mod etc_changes;
 mod etcd_copy;
+mod repository;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -27,6 +28,7 @@ use seed::writer::SeedWriter;
 use seed::{reader::Part, watch::Watch};
 
 use self::error::{PartError, permanent, registry_error};
+pub use self::repository::capture_repository;
 use crate::command::Command;
 use crate::failure::Attempt;
 use crate::layout::Layout;
@@ -242,7 +244,15 @@ fn capture(
         watch,
     )?);
     tracing::info!("capturing the ostree repository");
-    kept(capture_repository(&mut writer, layout, stamp, watch)?);
+    let repository = layout.sysroot().join("ostree/repo");
+    let commit = &booted.checksum;
+    kept(capture_repository(
+        &mut writer,
+        &repository,
+        commit,
+        stamp,
+        watch,
+    )?);
     let labels = BTreeMap::from([
         (
             label::SEED_FORMAT_VERSION.to_owned(),
@@ -438,27 +448,6 @@ fn managed_files() -> PortResult<Vec<String>> {
         path.starts_with("/var/lib/") && *path != path::PULL_SECRET && Path::new(path).is_file()
     };
     Ok(paths.filter(wanted).map(ToOwned::to_owned).collect())
-}
-
-fn capture_repository(
-    writer: &mut SeedWriter,
-    layout: &Layout,
-    stamp: Time,
-    watch: &mut dyn Watch,
-) -> PortResult<Captured> {
-    let repository = layout.sysroot().join("ostree/repo");
-    let excludes = Excludes::new(["/tmp/*", "/.lock"]);
-    writer
-        .part(Part::Ostree, |out: &mut dyn Write| {
-            let out = ArchiveWriter::dotted(out);
-            let mut capture = Capture::new(out, excludes, Overlay::default(), stamp, watch);
-            capture.tree(&repository, &MemberPath::root())?;
-            capture
-                .finish()
-                .map(|(_, captured)| captured)
-                .map_err(PartError::from)
-        })
-        .map_err(|error: PartError| permanent("capturing the ostree repository", error))
 }
 
 fn part(

@@ -34,7 +34,7 @@ mod transfer;
 mod tree;
 mod units;
 
-pub use capture::{MadeSeed, SeedRequest, create_seed};
+pub use capture::{MadeSeed, SeedRequest, capture_repository, create_seed};
 pub use clock::HostClock;
 pub use files::HostFiles;
 pub use footprint::release_text;

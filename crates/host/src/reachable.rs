@@ -1,4 +1,4 @@
-//! Whether everything that a commit reaches is in a repository of mode `bare`.
+//! What a commit reaches, in a repository of mode `bare`.
 //!
 //! libostree answers this too, by building tables of typed values for every file; that takes ten times as long, and it is
 //! asked more than once for each upgrade. Directory objects have one simple form, which is read here as it is on the disk:
@@ -12,12 +12,10 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
 use rustix::io::Errno;
+use seed::index::{Checksum, ObjectId, ObjectKind};
 
 /// Largest directory object in bytes (libostree's `OSTREE_MAX_METADATA_SIZE`).
 const LIMIT: u64 = 128 << 20;
-
-/// A SHA-256.
-type Checksum = [u8; 32];
 
 /// Whether all objects below these roots, a directory and its metadata, are in the directory `objects`.
 pub(crate) fn all_present(objects: &Path, tree: &[u8], meta: &[u8]) -> io::Result<bool> {
@@ -52,6 +50,51 @@ pub(crate) fn all_present(objects: &Path, tree: &[u8], meta: &[u8]) -> io::Resul
         }
     }
     Ok(true)
+}
+
+/// What a commit reaches besides itself, each object once, in the order in which its tree has them: a directory's own files
+/// before those of the directories in it.
+#[derive(Debug, Default)]
+pub(crate) struct Reached {
+    /// Directories and what belongs to them.
+    pub(crate) metadata: Vec<ObjectId>,
+    /// Files.
+    pub(crate) files: Vec<ObjectId>,
+}
+
+/// All objects below these roots; whether the files are in the directory `objects` is not looked at.
+pub(crate) fn reached(objects: &Path, tree: &[u8], meta: &[u8]) -> io::Result<Reached> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let objects = rustix::fs::open(objects, flags, Mode::empty())?;
+    let (Some(tree), Some(meta)) = (checksum(tree), checksum(meta)) else {
+        return Err(malformed());
+    };
+    let mut reached = Reached::default();
+    let mut seen = HashSet::new();
+    let mut waiting = vec![(tree, meta)];
+    while let Some((tree, meta)) = waiting.pop() {
+        let of = |kind, checksum| ObjectId { checksum, kind };
+        let tree = of(ObjectKind::DirTree, tree);
+        let meta = of(ObjectKind::DirMeta, meta);
+        let is_new = seen.insert(tree);
+        let both = [is_new.then_some(tree), seen.insert(meta).then_some(meta)];
+        reached.metadata.extend(both.into_iter().flatten());
+        if !is_new {
+            continue;
+        }
+        let bytes = read(&objects, &tree.path())?.ok_or_else(|| {
+            let text = format!("the object {} is missing", tree.path());
+            io::Error::new(io::ErrorKind::NotFound, text)
+        })?;
+        let (files, directories) = entries(&bytes).ok_or_else(malformed)?;
+        let files = files.into_iter().map(|file| of(ObjectKind::File, file));
+        reached
+            .files
+            .extend(files.filter(|file| seen.insert(*file)));
+        // The last one is taken first.
+        waiting.extend(directories.into_iter().rev());
+    }
+    Ok(reached)
 }
 
 fn path(checksum: &Checksum, kind: &str) -> String {

@@ -89,6 +89,15 @@ pub(crate) fn is_complete(repo: &ostree::Repo, checksum: &str) -> PortResult<boo
     Ok(!state.contains(RepoCommitState::PARTIAL) && is_present(repo, checksum)?)
 }
 
+/// The checksums of a commit's root directory and of that directory's metadata.
+pub(crate) fn roots(repo: &ostree::Repo, checksum: &str) -> PortResult<(Vec<u8>, Vec<u8>)> {
+    let attempt = || format!("reading commit {checksum}");
+    let (content, _) = repo.load_commit(checksum).attempt(attempt)?;
+    let checksum = |member| content.child_value(member).data().to_vec();
+    // The last members of a commit.
+    Ok((checksum(6), checksum(7)))
+}
+
 /// As [`is_complete`], whatever libostree's own mark says.
 pub(crate) fn is_present(repo: &ostree::Repo, checksum: &str) -> PortResult<bool> {
     let attempt = || format!("examining commit {checksum}");
@@ -96,13 +105,11 @@ pub(crate) fn is_present(repo: &ostree::Repo, checksum: &str) -> PortResult<bool
     if !repo.has_object(commit, checksum, NONE).attempt(attempt)? {
         return Ok(false);
     }
-    let (content, _) = repo.load_commit(checksum).attempt(attempt)?;
     if repo.mode() == ostree::RepoMode::Bare {
-        // The last members of a commit: checksums of its root directory and of that directory's metadata.
-        let (tree, meta) = (content.child_value(6), content.child_value(7));
+        let (tree, meta) = roots(repo, checksum)?;
         let objects = gio::prelude::FileExt::path(&repo.path()).unwrap_or_default();
         let objects = objects.join("objects");
-        return all_present(&objects, tree.data(), meta.data()).attempt(attempt);
+        return all_present(&objects, &tree, &meta).attempt(attempt);
     }
     // Fails where a directory object is missing, which is an answer and no failure.
     let Ok(objects) = repo.traverse_commit(checksum, 0, NONE) else {

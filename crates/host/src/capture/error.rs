@@ -1,7 +1,9 @@
 //! Errors of a capture.
 
+use std::io;
+
 use node::{ErrorKind, PortError};
-use seed::archive::CaptureError;
+use seed::archive::{CaptureError, UnsafePath};
 use seed::registry::RegistryError;
 use seed::writer::WriteError;
 
@@ -12,6 +14,16 @@ pub(super) enum PartError {
     Capture(#[from] CaptureError),
     #[error("writing the archive")]
     Write(#[from] WriteError),
+    #[error("writing the archive")]
+    Chain(#[source] io::Error),
+    #[error("reading the repository")]
+    Repository(#[source] io::Error),
+    #[error("naming a file of the repository")]
+    Name(#[source] UnsafePath),
+    #[error(
+        "the repository lacks \"{0}\", which the booted release needs; \"ostree fsck\" says what else"
+    )]
+    Missing(String),
 }
 
 /// A failure that making the seed again will meet again.
