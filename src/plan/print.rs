@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use super::{CheckRow, Document, Outcome, SpaceRow};
+use super::document::{
+    CheckRow, Document, Fetch, FileChanges, ImageCounts, Objects, Outcome, SpaceRow,
+};
 
 /// The whole text.
 pub(super) fn text(plan: &Document) -> String {
@@ -28,13 +30,7 @@ fn write(text: &mut String, plan: &Document) -> std::fmt::Result {
         or_unknown(&plan.seed_version)
     )?;
     if let Some(fetch) = &plan.fetch {
-        writeln!(
-            text,
-            "To fetch:  {} of {}, {} are there",
-            size(fetch.fetch_bytes),
-            size(fetch.compressed_bytes),
-            size(fetch.spooled_bytes)
-        )?;
+        write_fetch(text, fetch)?;
     }
     for row in &plan.space {
         write_space(text, row)?;
@@ -53,17 +49,14 @@ fn write(text: &mut String, plan: &Document) -> std::fmt::Result {
         };
         writeln!(text, "Arguments: {all}")?;
     }
+    if let Some(files) = &plan.machine_config_files {
+        write_files(text, files)?;
+    }
     if let Some(images) = &plan.images {
-        writeln!(
-            text,
-            "Images:    {} in all, {} present, {} to pull",
-            images.total,
-            images.present,
-            images.to_pull.len()
-        )?;
-        for image in &images.to_pull {
-            writeln!(text, "           {image}")?;
-        }
+        write_images(text, images)?;
+    }
+    if let Some(objects) = &plan.objects {
+        write_objects(text, objects)?;
     }
     if let Some(estimate) = &plan.estimate {
         let minutes = estimate.seconds.div_ceil(60).max(1);
@@ -89,6 +82,110 @@ fn write(text: &mut String, plan: &Document) -> std::fmt::Result {
         count(&plan.could_not_tell, "unknown"),
         count(&plan.warnings, "warning")
     )
+}
+
+fn write_fetch(text: &mut String, fetch: &Fetch) -> std::fmt::Result {
+    writeln!(
+        text,
+        "To fetch:  {} of {}, {} are there",
+        size(fetch.fetch_bytes),
+        size(fetch.compressed_bytes),
+        size(fetch.spooled_bytes)
+    )?;
+    if let (Some(objects), Some(missing)) = (fetch.objects, fetch.missing_objects) {
+        writeln!(
+            text,
+            "           {missing} of {objects} objects are missing"
+        )?;
+    }
+    for part in &fetch.parts {
+        writeln!(text, "           {:26}  {}", part.name, size(part.bytes))?;
+    }
+    Ok(())
+}
+
+fn write_files(text: &mut String, files: &FileChanges) -> std::fmt::Result {
+    let count = files.added.len() + files.removed.len() + files.changed.len() + files.omitted;
+    writeln!(text, "Files:     {count} of the MachineConfig change")?;
+    let signs = [
+        ("+", &files.added),
+        ("-", &files.removed),
+        ("~", &files.changed),
+    ];
+    for (sign, paths) in signs {
+        for path in paths {
+            writeln!(text, "           {sign}{path}")?;
+        }
+    }
+    write_omitted(text, files.omitted)
+}
+
+fn write_images(text: &mut String, images: &ImageCounts) -> std::fmt::Result {
+    let bytes = match images.pull_bytes {
+        Some(bytes) => size(bytes),
+        None => format!(
+            "? MiB: no registry tells what {} of them are made of",
+            images.unknown
+        ),
+    };
+    writeln!(
+        text,
+        "Images:    {} in all, {} present, {} to pull, {bytes}",
+        images.total,
+        images.present,
+        images.to_pull.len()
+    )?;
+    for pull in &images.pulls {
+        let bytes = pull.bytes.map_or_else(|| "? MiB".to_owned(), size);
+        writeln!(text, "           {}  {bytes}", pull.image)?;
+    }
+    Ok(())
+}
+
+fn write_objects(text: &mut String, objects: &Objects) -> std::fmt::Result {
+    if objects.sources.is_empty() {
+        return writeln!(text, "Objects:   the spec refers to none");
+    }
+    writeln!(
+        text,
+        "Objects:   {} to apply, {} refused",
+        objects.apply, objects.refused
+    )?;
+    for source in objects
+        .sources
+        .iter()
+        .filter(|source| source.verdict != "found")
+    {
+        writeln!(
+            text,
+            "           spec.{}: ConfigMap {}: {}",
+            source.member, source.config_map, source.text
+        )?;
+    }
+    for row in &objects.objects {
+        let or_unknown = |value: &Option<String>| value.clone().unwrap_or_else(|| "?".to_owned());
+        let line = format!(
+            "           {}, {}: {} {}: {} {}",
+            row.config_map,
+            row.key,
+            or_unknown(&row.kind),
+            or_unknown(&row.name),
+            row.verdict,
+            row.text
+        );
+        writeln!(text, "{}", line.trim_end())?;
+    }
+    for fault in &objects.faults {
+        writeln!(text, "           {fault}")?;
+    }
+    write_omitted(text, objects.omitted)
+}
+
+fn write_omitted(text: &mut String, omitted: usize) -> std::fmt::Result {
+    match omitted {
+        0 => Ok(()),
+        more => writeln!(text, "           and {more} more"),
+    }
 }
 
 fn write_space(text: &mut String, row: &SpaceRow) -> std::fmt::Result {

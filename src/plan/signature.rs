@@ -7,7 +7,7 @@ use node::{ErrorKind, PortResult};
 use planner::check::Answer;
 use planner::{ClusterFacts, SeedPin};
 
-use super::{chain, patiently};
+use super::known::{chain, patiently};
 
 /// Looks for a signature where the policy requires one, and notes it in the pin; else why there is none.
 pub(super) fn verify(

@@ -1,6 +1,9 @@
 //! As much of a MachineConfig as an upgrade needs (C 4.2 step 9, S 1.3.2).
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::names;
 use crate::null;
@@ -48,6 +51,22 @@ struct Storage {
 struct File {
     #[serde(deserialize_with = "null::as_default")]
     path: String,
+    #[serde(flatten)]
+    rest: BTreeMap<String, Value>,
+}
+
+impl File {
+    /// FNV-1a of everything but the path: differences have to show, nobody forges them.
+    fn mark(&self) -> String {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        // Members come in the order of their names, whoever wrote them.
+        for (name, value) in &self.rest {
+            for byte in format!("{name}={value}\n").bytes() {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+            }
+        }
+        format!("{hash:016x}")
+    }
 }
 
 impl MachineConfig {
@@ -70,6 +89,14 @@ impl MachineConfig {
             .files
             .iter()
             .map(|file| file.path.as_str())
+    }
+
+    /// For each of these paths a mark that is another one where the configuration writes something else there. Of a path that
+    /// is written twice, the last one's.
+    #[must_use]
+    pub fn file_marks(&self) -> BTreeMap<String, String> {
+        let files = self.spec.config.storage.files.iter();
+        files.map(|file| (file.path.clone(), file.mark())).collect()
     }
 }
 
@@ -100,6 +127,31 @@ mod tests {
             config.file_paths().collect::<Vec<_>>(),
             ["/var/lib/ovn-ic/etc/enable_dynamic_cpu_affinity", "/etc/x"]
         );
+    }
+
+    #[test]
+    fn marks_differ_where_files_do() {
+        let mark = |rest: &str| {
+            let text = format!(
+                r#"{{"spec":{{"config":{{"storage":{{"files":[{{"path":"/etc/x"{rest}}}]}}}}}}}}"#
+            );
+            let config: MachineConfig = serde_json::from_str(&text).unwrap();
+            config.file_marks()["/etc/x"].clone()
+        };
+        let plain = mark(r#","contents":{"source":"data:,a","compression":""},"mode":420"#);
+        assert_eq!(plain.len(), 16);
+        assert_eq!(
+            plain,
+            mark(r#","mode":420,"contents":{"compression":"","source":"data:,a"}"#)
+        );
+        let others = [
+            r#","contents":{"source":"data:,b","compression":""},"mode":420"#,
+            r#","contents":{"source":"data:,a","compression":""},"mode":384"#,
+            "",
+        ];
+        for other in others {
+            assert_ne!(plain, mark(other), "{other}");
+        }
     }
 
     #[test]

@@ -63,6 +63,7 @@ pub(crate) async fn read(connection: &Connection, namespace: &str) -> PortResult
         },
         kernel_arguments: config.kernel_arguments(),
         files: config.file_paths().map(str::to_owned).collect(),
+        file_marks: config.file_marks(),
         machine_configs: told(machine_config::made_by_users(connection).await)?,
         operators: told(operators(connection).await)?,
         configuration: config_map(connection, namespace, api::configuration::CONFIG_MAP).await?,

@@ -6,6 +6,7 @@
 mod access_review;
 mod call;
 mod cluster_version;
+mod config_map;
 mod connection;
 mod container_images;
 mod event;

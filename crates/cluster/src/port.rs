@@ -1,12 +1,12 @@
 //! The synchronous port over the asynchronous connection.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use std::sync::{Arc, OnceLock};
 
 use api::reconfiguration::SeedReconfiguration;
 use api::seed_info::SeedClusterInfo;
-use api::{ImageBasedUpgrade, ImageBasedUpgradeStatus};
+use api::{ConfigMapRef, ImageBasedUpgrade, ImageBasedUpgradeStatus};
 use node::PortResult;
 use node::ports::{Announcement, Cluster, ClusterFacts, Published, PullSecret};
 use tokio::runtime::Handle;
@@ -16,7 +16,8 @@ use crate::container_images::{self, ContainerImages};
 use crate::event::Announcer;
 use crate::seed_info::{self, SeedHost};
 use crate::{
-    cluster_version, facts, mirror, pod_images, pull_secret, reconfiguration, restoration, upgrade,
+    cluster_version, config_map, facts, mirror, pod_images, pull_secret, reconfiguration,
+    restoration, upgrade,
 };
 
 /// The live cluster as a port.
@@ -69,6 +70,18 @@ impl LiveCluster {
     pub fn seed_info(&self, host: &SeedHost) -> PortResult<SeedClusterInfo> {
         self.runtime
             .block_on(seed_info::read(&self.connection, host))
+    }
+
+    /// The data of a ConfigMap that the upgrade refers to; `None` where there is none.
+    ///
+    /// # Errors
+    /// As all calls of the port.
+    pub fn config_map(
+        &self,
+        reference: &ConfigMapRef,
+    ) -> PortResult<Option<BTreeMap<String, String>>> {
+        self.runtime
+            .block_on(config_map::read(&self.connection, reference))
     }
 
     /// What the operators add to and take from the images that a seed made here wants precached.

@@ -46,6 +46,7 @@ pub(crate) fn content(pin: &SeedPin, documents: &Documents) -> PortResult<SeedCo
         commit: booted.checksum,
         kernel_arguments: config.kernel_arguments(),
         files: config.file_paths().map(str::to_owned).collect(),
+        file_marks: config.file_marks(),
         origin,
         images: images.iter().map(ToString::to_string).collect(),
     })

@@ -38,6 +38,9 @@ pub struct SeedPin {
     pub architecture: Option<String>,
     /// Digests and sizes (bytes) of the layers, lowest first.
     pub layers: Vec<(Digest, u64)>,
+    /// Bytes of the manifest and the image's configuration; 0 where nobody counted.
+    #[serde(default)]
+    pub documents: u64,
     /// Who vouches for the image; `None` = nobody looked, or nobody was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<SeedSignature>,
@@ -74,6 +77,9 @@ pub struct SeedContent {
     /// Paths of the files that `mco-currentconfig.json` writes.
     #[serde(default)]
     pub files: Vec<String>,
+    /// Of each of these files, a mark that differs where the file does.
+    #[serde(default)]
+    pub file_marks: BTreeMap<String, String>,
     /// Text of the origin file.
     pub origin: String,
     /// Images to precache (`containers.list`), in order, without empty lines.
@@ -125,6 +131,8 @@ pub struct ClusterFacts {
     pub kernel_arguments: Vec<String>,
     /// Paths of the files that this MachineConfig writes.
     pub files: Vec<String>,
+    /// Of each of these files, a mark that differs where the file does.
+    pub file_marks: BTreeMap<String, String>,
     /// MachineConfigs of the control plane's pool that the release did not make: name, and a digest of `spec`.
     pub machine_configs: Told<BTreeMap<String, String>>,
     /// Packages of the operators that were installed after the cluster; ours is not among them.

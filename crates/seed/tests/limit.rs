@@ -4,6 +4,10 @@
     clippy::expect_used,
     reason = "a test fails by panicking"
 )]
+#![allow(
+    dead_code,
+    reason = "the registry and the sample serve several test binaries"
+)]
 
 mod blocking;
 mod loopback;

@@ -134,6 +134,7 @@ fn spool(node: &Node, seed: &Seed) -> SeedPin {
         index: None,
         signature: None,
         layers: vec![(digest, bytes.len() as u64)],
+        documents: 0,
     }
 }
 

@@ -32,6 +32,7 @@ fn needed(subject: &Subject<'_>) -> Result<Vec<Need>, Fault> {
     let (pin, node) = (subject.pin()?, subject.node()?);
     let compressed: u64 = pin.layers.iter().map(|(_, size)| size).sum();
     let installed = subject.seed_node()?.installed;
+    let (factor, divisor) = EXPANSION;
     let kept = |bytes: u64| format!("{} MiB kept for the way back", mib_up(bytes));
     let (sysroot, boot) = match installed {
         Some(InstalledSize { sysroot, boot }) => (
@@ -39,7 +40,6 @@ fn needed(subject: &Subject<'_>) -> Result<Vec<Need>, Fault> {
             (boot, String::new(), false),
         ),
         None => {
-            let (factor, divisor) = EXPANSION;
             let bytes = compressed.saturating_mul(factor) / divisor;
             let basis = format!(
                 "estimated as {:.1} times its compressed size of {} MiB",
@@ -59,21 +59,35 @@ fn needed(subject: &Subject<'_>) -> Result<Vec<Need>, Fault> {
         },
         estimated,
     };
+    let images = subject
+        .images
+        .map_or(0, |bytes| bytes.saturating_mul(factor) / divisor);
     let left = compressed.saturating_sub(node.spooled);
     Ok(vec![
         with(Filesystem::Sysroot, sysroot, SYSROOT_RESERVE),
         with(Filesystem::Boot, boot, BOOT_RESERVE),
         Need {
             filesystem: Filesystem::Containers,
-            bytes: left,
-            basis: match node.spooled {
-                0 => "the compressed seed".to_owned(),
-                spooled => format!(
-                    "the compressed seed without {} MiB that are there",
-                    spooled >> 20
-                ),
+            bytes: left.saturating_add(images),
+            basis: {
+                let seed = match node.spooled {
+                    0 => "the compressed seed".to_owned(),
+                    spooled => format!(
+                        "the compressed seed without {} MiB that are there",
+                        spooled >> 20
+                    ),
+                };
+                match subject.images {
+                    None | Some(0) => seed,
+                    Some(compressed) => format!(
+                        "{seed}, and {} MiB for images to pull, estimated as {:.1} times their compressed size of {} MiB",
+                        mib_up(images),
+                        factor as f64 / divisor as f64,
+                        mib_up(compressed)
+                    ),
+                }
             },
-            estimated: false,
+            estimated: images > 0,
         },
     ])
 }
@@ -87,15 +101,27 @@ pub(super) fn boot(subject: &Subject<'_>) -> Judged {
 }
 
 pub(super) fn containers(subject: &Subject<'_>) -> Judged {
-    match fits(subject, Filesystem::Containers) {
+    // Prep decides about the spool before it knows of images.
+    let alone = Subject {
+        images: None,
+        ..*subject
+    };
+    match fits(&alone, Filesystem::Containers) {
         Err(Fault::Failed(text)) => failed(format!("{text}: {NO_SPOOL}")),
-        other => other,
+        Err(unknown) => Err(unknown),
+        Ok(_) => match fits(subject, Filesystem::Containers) {
+            Err(Fault::Failed(text)) => failed(format!("{text}: {NO_IMAGES}")),
+            other => other,
+        },
     }
 }
 
 /// What it means that container storage has no room for the compressed seed.
 const NO_SPOOL: &str =
     "resuming is off, the seed is installed while it arrives and an interruption begins anew";
+
+/// What it means that it has room for that, and not for the images too.
+const NO_IMAGES: &str = "precaching may fail unless the clean-up of images makes room";
 
 /// Whether the compressed seed may be kept, so that an interruption costs little. So it is where nobody knows.
 pub(crate) fn spools(subject: &Subject<'_>) -> bool {

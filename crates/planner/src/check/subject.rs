@@ -34,6 +34,8 @@ pub struct Subject<'a> {
     pub content: Option<&'a SeedContent>,
     /// Space is reserved: the installation has begun.
     pub reserved: bool,
+    /// Compressed bytes of the images that precaching will pull; `None` = not known.
+    pub images: Option<u64>,
     /// What annotations of the upgrade say of the network, or what is wrong with them.
     pub limits: Result<&'a NetworkLimits, &'a str>,
     /// How images are precached where no object says it.
@@ -69,6 +71,7 @@ impl<'a> Subject<'a> {
             refused: false,
             signature_fault: None,
             reserved: facts.reserved,
+            images: None,
             limits: facts.limits.as_ref().map_err(String::as_str),
             precaching: facts.images.policy,
         }

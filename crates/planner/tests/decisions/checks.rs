@@ -621,6 +621,43 @@ fn the_space() {
              while it arrives and an interruption begins anew",
         ),
     );
+    // Images are the last to come: what they need decides nothing about the spool.
+    let with_images = |free: u64, bytes: u64| {
+        let mut case = Case::new();
+        available(&mut case, Filesystem::Containers, free);
+        let row = CHECKS.iter().find(|row| row.name == "space-containers");
+        case.with(|subject| {
+            row.unwrap().verdict(&Subject {
+                images: Some(bytes),
+                ..*subject
+            })
+        })
+    };
+    let images = "needs 500 MiB (the compressed seed, and 100 MiB for images to pull, estimated as 2.5 times \
+                  their compressed size of 40 MiB), ";
+    assert_eq!(
+        with_images(500 * MIB, 40 * MIB),
+        passed(&format!("{images}500 MiB are free"))
+    );
+    assert_eq!(
+        with_images(450 * MIB, 40 * MIB),
+        failed(&format!(
+            "/var/lib/containers is too full: the seed {images}450 MiB are free, 50 MiB are missing: \
+             precaching may fail unless the clean-up of images makes room"
+        ))
+    );
+    assert_eq!(
+        with_images(500 * MIB, 0),
+        passed("needs 400 MiB (the compressed seed), 500 MiB are free")
+    );
+    assert_eq!(
+        with_images(399 * MIB, 40 * MIB),
+        failed(
+            "/var/lib/containers is too full: the seed needs 400 MiB (the compressed seed), 399 MiB are free, \
+             1 MiB are missing: resuming is off, the seed is installed while it arrives and an interruption \
+             begins anew"
+        )
+    );
     // One filesystem for two of the paths: what both need has to fit.
     check(
         "space-boot",

@@ -41,6 +41,7 @@ pub(crate) fn pin() -> SeedPin {
         index: None,
         architecture: Some("amd64".to_owned()),
         layers: vec![(digest("2"), 1000)],
+        documents: 0,
         signature: None,
     }
 }
@@ -55,6 +56,7 @@ pub(crate) fn content() -> SeedContent {
         commit: "c".repeat(64),
         kernel_arguments: vec!["quiet".to_owned(), "systemd.unified=1".to_owned()],
         files: vec!["/etc/chrony.conf".to_owned()],
+        file_marks: std::collections::BTreeMap::new(),
         origin: "[origin]\n".to_owned(),
         images: vec!["quay.io/org/a@sha256:0".to_owned()],
     }
