@@ -7,6 +7,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use api::{ImageRef, label, seed_format};
+use host::capture_repository;
 use rustix::fs::XattrFlags;
 use seed::archive::{ArchiveWriter, Capture, CaptureError, Excludes, MemberPath, Overlay, Time};
 use seed::layout::Layout;
@@ -149,14 +150,10 @@ impl Content {
                 writer.document(&name, &bytes).unwrap();
             }
         }
-        for part in Part::ALL {
+        for part in [Part::Etc, Part::Var] {
             let (directory, member) = self.source(part);
             let produce = |out: &mut dyn Write| -> Result<(), Failed> {
-                let out = match part {
-                    Part::Ostree => ArchiveWriter::dotted(out),
-                    _ => ArchiveWriter::new(out),
-                };
-                let watch = &mut ();
+                let (out, watch) = (ArchiveWriter::new(out), &mut ());
                 let none = (Excludes::default(), Overlay::default());
                 let mut capture = Capture::new(out, none.0, none.1, STAMP, watch);
                 let path = MemberPath::parse(member.as_bytes()).unwrap();
@@ -166,6 +163,8 @@ impl Content {
             };
             writer.part(part, produce).unwrap();
         }
+        let (repository, commit) = (&self.repository, &self.commit);
+        capture_repository(&mut writer, repository, commit, STAMP, &mut ()).unwrap();
         writer
             .finish(image, &self.labels(), "2026-11-21T16:00:00Z", &mut ())
             .unwrap()
