@@ -235,6 +235,27 @@ impl Site {
         serde_json::from_str(&text).context("reading the upgrade object")
     }
 
+    /// The journal of the run that the agent began last in `stateroot`; empty if there is none.
+    ///
+    /// # Errors
+    /// When the journals cannot be listed.
+    pub fn last_run(&self, stateroot: &str) -> Result<String> {
+        let runs = self.node.sysroot().var(stateroot).join("lib/lca/runs");
+        let mut newest = None;
+        for entry in fs::read_dir(&runs).with_context(|| format!("listing {}", runs.display()))? {
+            let path = entry?.path();
+            let is_journal = path
+                .extension()
+                .is_some_and(|extension| extension == "jsonl");
+            // One that goes meanwhile is an old one.
+            if is_journal && let Ok(made) = fs::metadata(&path).and_then(|found| found.created()) {
+                newest = newest.max(Some((made, path)));
+            }
+        }
+        let text = newest.map(|(_, path)| fs::read_to_string(path));
+        Ok(text.and_then(Result::ok).unwrap_or_default())
+    }
+
     /// Merges `patch` into the upgrade object, as `kubectl patch` does.
     ///
     /// # Errors
