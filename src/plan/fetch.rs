@@ -47,6 +47,8 @@ pub(super) fn fetch(
 
 #[cfg(test)]
 mod tests {
+    use planner::SeedContent;
+
     use super::*;
 
     #[test]
@@ -72,6 +74,16 @@ mod tests {
             objects: 9,
             missing_objects: 8,
             inflated: 10_000,
+            content: SeedContent {
+                digest: digest("1"),
+                info: api::seed_info::SeedClusterInfo::default(),
+                commit: String::new(),
+                kernel_arguments: Vec::new(),
+                files: Vec::new(),
+                file_marks: std::collections::BTreeMap::new(),
+                origin: String::new(),
+                images: Vec::new(),
+            },
         };
         let check = |spooled, missing, is_fetched, expect: &[(&str, u64)]| {
             let found = fetch(&pin, spooled, missing, is_fetched);

@@ -37,7 +37,10 @@ pub(super) struct Known {
     pub(super) pin: Result<SeedPin, PortError>,
     /// Why no signature was found, where one is required.
     pub(super) signature_fault: Option<(ErrorKind, String)>,
+    /// The documents in the seed.
     pub(super) content: Option<SeedContent>,
+    /// Prep has the seed.
+    pub(super) is_fetched: bool,
     pub(super) reserved: bool,
     pub(super) images: Option<ImageCounts>,
     /// What the seed's index says is missing here; nothing where it has none that can be used.
@@ -142,13 +145,17 @@ impl Known {
             }),
             _ => None,
         };
+        let is_fetched = content.is_some();
+        // Of an indexed seed they can be read before it is fetched.
+        let content = content.or_else(|| missing.as_ref().map(|missing| missing.content.clone()));
         Self {
             booted: booted(&layout),
             now: Timestamp::from_unix(host::HostClock::new().now()),
             signature_fault,
             node: node.map_err(|error| chain(&error)),
             // Of another seed's installation nothing is known here.
-            reserved: reserved.sysroot >= Some(SYSROOT_RESERVE) && content.is_some(),
+            reserved: reserved.sysroot >= Some(SYSROOT_RESERVE) && is_fetched,
+            is_fetched,
             images: match (&content, &facts) {
                 (Some(content), Ok(facts)) => {
                     // As precaching has them.

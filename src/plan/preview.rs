@@ -96,13 +96,8 @@ impl Known {
     fn fetch(&self) -> Option<Fetch> {
         let pin = self.pin.as_ref().ok()?;
         let spooled = self.node.as_ref().map_or(0, |node| node.spooled);
-        let is_fetched = self.content.is_some();
-        Some(fetch::fetch(
-            pin,
-            spooled,
-            self.missing.as_ref(),
-            is_fetched,
-        ))
+        let missing = self.missing.as_ref();
+        Some(fetch::fetch(pin, spooled, missing, self.is_fetched))
     }
 
     fn space(&self, subject: &Subject<'_>) -> Vec<SpaceRow> {
