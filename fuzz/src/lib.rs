@@ -8,6 +8,7 @@ mod archive;
 mod auth;
 mod document;
 mod image;
+mod index;
 mod judge;
 mod signature;
 
@@ -21,7 +22,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     Target {
         name: "archive",
         run: archive::read,
@@ -61,6 +62,10 @@ pub const TARGETS: [Target; 14] = [
     Target {
         name: "rpm-ostree",
         run: document::rpm_ostree,
+    },
+    Target {
+        name: "seed-index",
+        run: index::read,
     },
     Target {
         name: "seed-info",
