@@ -136,54 +136,62 @@ pub(crate) fn missing(
     };
     let image = pinned(pin)?;
     let places = Places::of(layout, &image, secret)?;
-    relayed(watch, |relay| {
-        let transfer = Transfer::new(relay, pin.image.as_str(), Some(place.length));
+    let found = relayed(watch, |relay| {
         let session = Session::new(&places, &layer, 1, pin)?;
-        let found = match session.index(&place, &layer, &transfer) {
-            Err(error) if error.kind() == ErrorKind::Permanent => {
-                let error: &dyn std::error::Error = &error;
-                tracing::warn!(error, image = %pin.image, "all of the seed is fetched");
-                return Ok(None);
-            }
-            found => found?,
-        };
-        let documents = match session.documents(&found.index, &transfer) {
-            Err(error) if error.kind() == ErrorKind::Permanent => return Ok(None),
-            documents => documents?,
-        };
-        let content = content(pin, &documents)?;
-        let objects = layout.sysroot().join("ostree/repo/objects");
-        let is_present =
-            |id: &seed::index::ObjectId| std::fs::symlink_metadata(objects.join(id.path())).is_ok();
-        let growth = Growth::noted(layout);
-        let incoming = Incoming::find(layout, &pin.digest);
-        let progress = incoming.as_ref().map(|(_, progress)| progress);
-        let etc = incoming.as_ref().map_or(Ok(0), |(incoming, _)| {
-            let file = File::open(incoming.etc()).ok();
-            file.map_or(Ok(0), |file| {
-                verified(&found.index, file).map(|(members, _)| members)
-            })
-        })?;
-        let need = Need::of(&found.index, is_present, growth.as_ref(), progress, etc);
-        let Figures {
-            index,
-            repository,
-            var,
-            etc,
-            objects,
-            missing_objects,
-            inflated,
-        } = need.figures(found.bytes());
-        Ok(Some(Missing {
-            index,
-            repository,
-            var,
-            etc,
-            objects,
-            missing_objects,
-            inflated,
-            content,
-        }))
+        lacking(layout, pin, &session, (&place, &layer), relay)
+    });
+    match found {
+        Err(error) if error.kind() == ErrorKind::Permanent => {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(error, image = %pin.image, "all of the seed is fetched");
+            Ok(None)
+        }
+        found => found.map(Some),
+    }
+}
+
+fn lacking(
+    layout: &Layout,
+    pin: &SeedPin,
+    session: &Session<'_>,
+    (place, layer): (&Place, &Blob),
+    relay: &Relay,
+) -> PortResult<Missing> {
+    let transfer = Transfer::new(relay, pin.image.as_str(), Some(place.length));
+    let found = session.index(place, layer, &transfer)?;
+    let documents = session.documents(&found.index, &transfer)?;
+    let content = content(pin, &documents)?;
+    let objects = layout.sysroot().join("ostree/repo/objects");
+    let is_present =
+        |id: &seed::index::ObjectId| std::fs::symlink_metadata(objects.join(id.path())).is_ok();
+    let growth = Growth::noted(layout);
+    let incoming = Incoming::find(layout, &pin.digest);
+    let progress = incoming.as_ref().map(|(_, progress)| progress);
+    let etc = incoming.as_ref().map_or(Ok(0), |(incoming, _)| {
+        let file = File::open(incoming.etc()).ok();
+        file.map_or(Ok(0), |file| {
+            verified(&found.index, file).map(|(members, _)| members)
+        })
+    })?;
+    let need = Need::of(&found.index, is_present, growth.as_ref(), progress, etc);
+    let Figures {
+        index,
+        repository,
+        var,
+        etc,
+        objects,
+        missing_objects,
+        inflated,
+    } = need.figures(found.bytes());
+    Ok(Missing {
+        index,
+        repository,
+        var,
+        etc,
+        objects,
+        missing_objects,
+        inflated,
+        content,
     })
 }
 
@@ -332,6 +340,7 @@ impl Install<'_> {
             self.phase(metadata, None, Vec::new(), &progress, &transfer)?;
             self.publish()?;
             self.phase(files, var, etc, &progress, &transfer)?;
+            transfer.end();
             let none = import::Commits::new();
             match import::adopt(self.repo, self.store, self.commit, &none) {
                 // Somebody has pruned the repository. Where there was nothing to fetch, the index does not list everything.

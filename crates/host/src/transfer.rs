@@ -39,6 +39,12 @@ impl<'a> Transfer<'a> {
         self.done.fetch_add(bytes, Relaxed);
     }
 
+    /// Tells the watch how much was done in the end.
+    pub(crate) fn end(&self) {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.go_on();
+    }
+
     /// Tells the watch when it is time to, and whether the work shall go on.
     pub(crate) fn go_on(&self) -> bool {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
