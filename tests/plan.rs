@@ -247,6 +247,159 @@ metadata: {name: lvms, namespace: openshift-lifecycle-agent}
 spec: {name: lvms-operator}
 ";
 
+/// Limits on the network, from the ConfigMap and from annotations.
+fn limits_are_told(site: &Site, own: &[&str]) -> Result<()> {
+    const NAMESPACE: &str = "openshift-lifecycle-agent";
+    const KEY: &str = "network-limits.lca.openshift.io/fetch-bandwidth";
+    let told = |input: &str, verdict: &str, part: &str, exit: i32| -> Result<()> {
+        let plan = plan(site, "", own)?;
+        show(input, "network-limits", &plan);
+        let (found, text) = plan.row("network-limits");
+        assert_eq!((found, plan.status), (verdict, Some(exit)), "{text}");
+        assert!(text.contains(part), "{text:?} lacks {part:?}");
+        Ok(())
+    };
+    let name = "lifecycle-agent-config";
+    let create = ["create", "configmap", name, "-n", NAMESPACE];
+    let literal = ["--from-literal=fetchBandwidth=20MB/s"];
+    site.node.kubectl(&[create.as_slice(), &literal].concat())?;
+    told(
+        "fetchBandwidth: 20MB/s",
+        "failed",
+        "is \"20MB/s\"; it must be",
+        1,
+    )?;
+    site.node
+        .kubectl(&["delete", "configmap", name, "-n", NAMESPACE])?;
+    let literals = [
+        "--from-literal=fetchBandwidth=20Mi",
+        "--from-literal=precachePulls=2",
+    ];
+    site.node
+        .kubectl(&[create.as_slice(), &literals].concat())?;
+    let text = "seed: 20480 KiB/s, 4 connections at most; images: 2 pulls at a time";
+    told("fetchBandwidth: 20Mi, precachePulls: 2", "passed", text, 0)?;
+    let object = "imagebasedupgrade/upgrade";
+    let annotate = |value: Value| json!({"metadata": {"annotations": {KEY: value}}});
+    patch(site, object, false, &annotate(json!("1Mi")))?;
+    told(
+        "and annotation fetch-bandwidth: 1Mi",
+        "passed",
+        "seed: 1024 KiB/s, ",
+        0,
+    )?;
+    patch(site, object, false, &annotate(json!("fast")))?;
+    told("and annotation fetch-bandwidth: fast", "failed", KEY, 1)?;
+    patch(site, object, false, &annotate(Value::Null))?;
+    site.node
+        .kubectl(&["delete", "configmap", name, "-n", NAMESPACE])?;
+    told(
+        "nothing is set",
+        "passed",
+        "seed: bandwidth not limited, 4 connections",
+        0,
+    )
+}
+
+const MANIFESTS: &str = "\
+# Nothing but a comment.
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: wanted}
+---
+apiVersion: operators.coreos.com/v1alpha1
+kind: Subscription
+metadata: {name: unwanted, namespace: wanted}
+---
+kind: [
+";
+
+/// What the spec refers to: found or missing, to be applied or refused.
+fn objects_are_told(site: &Site, own: &[&str]) -> Result<()> {
+    let file = "/run/manifests";
+    let write = format!(
+        "cat > {file} <<'END'\n{MANIFESTS}END\nkubectl create configmap extra -n default --from-file=all={file}"
+    );
+    site.node.run(&["sh", "-ec", &write])?;
+    let object = "imagebasedupgrade/upgrade";
+    let references = json!([{"name": "extra", "namespace": "default"}, {"name": "none", "namespace": "default"}]);
+    patch(
+        site,
+        object,
+        false,
+        &json!({"spec": {"extraManifests": references}}),
+    )?;
+    let told = plan(site, "", own)?;
+    let objects = &told.document["objects"];
+    println!("objects: {objects:#}");
+    let rows = |member: &str, first: &str, second: &str| -> Vec<(String, String)> {
+        let rows = objects[member].as_array().into_iter().flatten();
+        let text = |row: &Value, name: &str| row[name].as_str().unwrap_or_default().to_owned();
+        rows.map(|row| (text(row, first), text(row, second)))
+            .collect()
+    };
+    let pairs = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(one, two)| ((*one).to_owned(), (*two).to_owned()))
+            .collect()
+    };
+    assert_eq!(
+        rows("sources", "configMap", "verdict"),
+        pairs(&[("default/extra", "found"), ("default/none", "missing")])
+    );
+    assert_eq!(
+        rows("objects", "name", "verdict"),
+        pairs(&[
+            ("wanted", "apply"),
+            ("unwanted", "refused"),
+            ("", "refused")
+        ])
+    );
+    // This version applies none of them: they hold nothing up.
+    assert_eq!(told.status, Some(0), "{:#}", told.document["blockers"]);
+    let warnings = told.document["warnings"].to_string();
+    assert!(
+        warnings.contains("ConfigMap default/none is missing"),
+        "{warnings}"
+    );
+    patch(
+        site,
+        object,
+        false,
+        &json!({"spec": {"extraManifests": null}}),
+    )?;
+    site.node
+        .kubectl(&["delete", "configmap", "extra", "-n", "default"])?;
+    let text = site
+        .node
+        .run(&["lifecycle-agent", "plan", "--image", own[1]])?;
+    println!("{text}");
+    for part in [
+        "\nTo fetch:  ",
+        "\n           manifest-and-configuration ",
+        "\nObjects:   the spec refers to none\n",
+    ] {
+        assert!(text.contains(part), "{part:?}");
+    }
+    let yaml = site
+        .node
+        .run(&["lifecycle-agent", "plan", "-o", "yaml", "--image", own[1]])?;
+    for part in [
+        "\n  fetchBytes: ",
+        "\nobjects:\n  sources: []\n",
+        "\nmachineConfigFiles:\n  added: []\n",
+    ] {
+        assert!(yaml.contains(part), "{part:?}: {yaml}");
+    }
+    let fetch = &told.document["fetch"];
+    let parts = fetch["parts"].as_array().context("parts")?.iter();
+    let sum: u64 = parts.filter_map(|part| part["bytes"].as_u64()).sum();
+    assert_eq!(Some(sum), fetch["fetchBytes"].as_u64(), "{fetch:#}");
+    Ok(())
+}
+
 #[test]
 fn every_check_is_provoked_and_told() -> Result<()> {
     let site = Site::boot("plan")?;
@@ -294,6 +447,8 @@ fn every_check_is_provoked_and_told() -> Result<()> {
         expect(&told, row.object, row.check, "failed", row.text, row.exit);
         patch(&site, row.object, row.status, &row.back)?;
     }
+    limits_are_told(&site, &own)?;
+    objects_are_told(&site, &own)?;
     let file = "/run/extra.yaml";
     let write = format!("cat > {file} <<'END'\n{EXTRA}END\nkubectl apply -f {file}");
     site.node.run(&["sh", "-ec", &write])?;

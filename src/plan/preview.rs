@@ -1,9 +1,10 @@
 //! The preview, made of what is known.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 
 use node::ErrorKind;
-use planner::check::{Severity, Subject, answers, needs};
+use planner::check::{Severity, Subject, answers, limits_to_plan_with, needs};
 use planner::{Filesystem, PrecachePolicy, SYSROOT_RESERVE};
 
 use super::document::{
@@ -149,19 +150,25 @@ impl Known {
     fn estimate(&self, subject: &Subject<'_>) -> Option<Estimate> {
         let fetch = self.fetch()?.fetch_bytes;
         let needs = needs(subject)?;
-        let installed: u64 = needs
+        let whole = needs
             .iter()
             .filter(|need| need.filesystem == Filesystem::Sysroot)
             .map(|need| need.bytes.saturating_sub(SYSROOT_RESERVE))
             .sum();
+        let installed: u64 = self.missing.as_ref().map_or(whole, |found| found.inflated);
+        let limit = limits_to_plan_with(subject)
+            .ok()
+            .and_then(|limits| limits.fetch.bytes_per_second)
+            .map_or(u64::MAX, NonZeroU64::get);
+        let rate = FETCHED_PER_SECOND.min(limit);
         let images = self.images.as_ref();
         let images = images.map(|images| images.to_pull.len());
         let pulls = images.unwrap_or_default() as u64 * SECONDS_PER_IMAGE;
         // Fetching and installing overlap.
-        let seed = (fetch / FETCHED_PER_SECOND).max(installed / INSTALLED_PER_SECOND);
+        let seed = (fetch / rate).max(installed / INSTALLED_PER_SECOND);
         let basis = format!(
-            "{} MiB/s from the registry, {} MiB/s to the disk, {}",
-            FETCHED_PER_SECOND >> 20,
+            "{} KiB/s from the registry, {} MiB/s to the disk, {}",
+            rate >> 10,
             INSTALLED_PER_SECOND >> 20,
             match images {
                 Some(_) => format!("{SECONDS_PER_IMAGE} s an image"),

@@ -225,5 +225,8 @@ fn write_checks(text: &mut String, rows: &[CheckRow]) -> std::fmt::Result {
 }
 
 fn size(bytes: u64) -> String {
-    format!("{} MiB", bytes.div_ceil(1 << 20))
+    match bytes {
+        1..0x10_0000 => format!("{} KiB", bytes.div_ceil(1 << 10)),
+        bytes => format!("{} MiB", bytes.div_ceil(1 << 20)),
+    }
 }

@@ -30,7 +30,7 @@ fn limits(subject: &Subject<'_>) -> Result<Result<Limits, String>, Fault> {
 /// # Errors
 ///
 /// Why there are none: what is set cannot be kept, and is never taken for no limit.
-pub(crate) fn limits_to_plan_with(subject: &Subject<'_>) -> Result<Limits, String> {
+pub fn limits_to_plan_with(subject: &Subject<'_>) -> Result<Limits, String> {
     match limits(subject) {
         Ok(limits) => limits,
         Err(Fault::Failed(error) | Fault::Unknown(error)) => Err(error),

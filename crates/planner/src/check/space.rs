@@ -71,6 +71,9 @@ fn needed(subject: &Subject<'_>) -> Result<Vec<Need>, Fault> {
             bytes: left.saturating_add(images),
             basis: {
                 let seed = match node.spooled {
+                    0 if pin.index.is_some() => {
+                        "the compressed seed, should its index not be usable".to_owned()
+                    }
                     0 => "the compressed seed".to_owned(),
                     spooled => format!(
                         "the compressed seed without {} MiB that are there",
@@ -107,7 +110,11 @@ pub(super) fn containers(subject: &Subject<'_>) -> Judged {
         ..*subject
     };
     match fits(&alone, Filesystem::Containers) {
-        Err(Fault::Failed(text)) => failed(format!("{text}: {NO_SPOOL}")),
+        Err(Fault::Failed(text)) => {
+            let indexed = subject.pin().is_ok_and(|pin| pin.index.is_some());
+            let follows = if indexed { NO_SPOOL_INDEXED } else { NO_SPOOL };
+            failed(format!("{text}: {follows}"))
+        }
         Err(unknown) => Err(unknown),
         Ok(_) => match fits(subject, Filesystem::Containers) {
             Err(Fault::Failed(text)) => failed(format!("{text}: {NO_IMAGES}")),
@@ -119,6 +126,9 @@ pub(super) fn containers(subject: &Subject<'_>) -> Judged {
 /// What it means that container storage has no room for the compressed seed.
 const NO_SPOOL: &str =
     "resuming is off, the seed is installed while it arrives and an interruption begins anew";
+
+/// The same for a seed with an index, which is not kept: it is resumed by what is installed.
+const NO_SPOOL_INDEXED: &str = "should the seed's index not be usable, it is installed while it arrives and an interruption begins anew";
 
 /// What it means that it has room for that, and not for the images too.
 const NO_IMAGES: &str = "precaching may fail unless the clean-up of images makes room";

@@ -621,6 +621,27 @@ fn the_space() {
              while it arrives and an interruption begins anew",
         ),
     );
+    let mut case = Case::new();
+    available(&mut case, Filesystem::Containers, 399 * MIB);
+    let row = CHECKS.iter().find(|row| row.name == "space-containers");
+    let indexed = case.with(|subject| {
+        let pin = SeedPin {
+            index: Some("{}".to_owned()),
+            ..subject.pin.unwrap().clone()
+        };
+        row.unwrap().verdict(&Subject {
+            pin: Ok(&pin),
+            ..*subject
+        })
+    });
+    assert_eq!(
+        indexed,
+        failed(
+            "/var/lib/containers is too full: the seed needs 400 MiB (the compressed seed, should its index \
+             not be usable), 399 MiB are free, 1 MiB are missing: should the seed's index not be usable, it \
+             is installed while it arrives and an interruption begins anew"
+        )
+    );
     // Images are the last to come: what they need decides nothing about the spool.
     let with_images = |free: u64, bytes: u64| {
         let mut case = Case::new();
