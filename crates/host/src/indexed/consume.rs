@@ -94,7 +94,7 @@ impl Shop<'_> {
         batches: Receiver<Batch>,
     ) -> PortResult<()> {
         let used = AtomicUsize::new(0);
-        let mut segments = Segments::new(chain, batches, &used);
+        let mut segments = Segments::new(chain, batches, &used, self.settler);
         for object in objects {
             segments.begin(object.segments);
             let mut archive = ArchiveReader::new((&mut segments).chain(&END[..]), Names::none());
@@ -164,7 +164,7 @@ impl Shop<'_> {
         let prefix = MemberPath::parse(b"var")
             .map_err(|error| PortError::new(ErrorKind::Permanent, attempt(), error))?;
         let used = AtomicUsize::new(0);
-        let mut segments = Segments::new(chain, batches, &used);
+        let mut segments = Segments::new(chain, batches, &used, self.settler);
         segments.begin(archive.segments);
         let mark = progress.var.as_ref();
         let at = mark.map_or(0, |mark| mark.archive);

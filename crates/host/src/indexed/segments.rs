@@ -9,6 +9,12 @@ use seed::index::{Chain, Inflater, Segment};
 use seed::registry::Batch;
 use tokio::sync::mpsc::Receiver;
 
+use super::settle::{Made, Settler};
+
+/// Bytes of which everything was read, and of which nothing that can be taken up again was made: then they are lost if this
+/// ends, and nobody waits for that. A sparse file may be so long, or what is skipped.
+const LOST: usize = 2 << 20;
+
 /// Segments of a chain whose members arrive in the order of the segments, as one stream of bytes.
 pub(super) struct Segments<'a> {
     chain: &'a Chain,
@@ -24,11 +30,17 @@ pub(super) struct Segments<'a> {
     /// Compressed bytes of the members before that one.
     used: &'a AtomicUsize,
     current: usize,
+    settler: &'a Settler<'a>,
 }
 
 impl<'a> Segments<'a> {
     /// Reads nothing yet. `used` counts the compressed bytes of which everything was read.
-    pub(super) fn new(chain: &'a Chain, batches: Receiver<Batch>, used: &'a AtomicUsize) -> Self {
+    pub(super) fn new(
+        chain: &'a Chain,
+        batches: Receiver<Batch>,
+        used: &'a AtomicUsize,
+        settler: &'a Settler<'a>,
+    ) -> Self {
         Self {
             chain,
             batches,
@@ -40,6 +52,7 @@ impl<'a> Segments<'a> {
             left: 0..0,
             used,
             current: 0,
+            settler,
         }
     }
 
@@ -52,6 +65,10 @@ impl<'a> Segments<'a> {
     fn load(&mut self, member: usize) -> io::Result<()> {
         self.used.fetch_add(self.current, Relaxed);
         self.current = 0;
+        if self.used.load(Relaxed) > LOST {
+            self.settler
+                .add(self.used.swap(0, Relaxed), Made::default());
+        }
         while self.taken >= self.batch.pieces.len() {
             let next = self.batches.blocking_recv();
             self.batch = next.ok_or_else(|| io::Error::other("the fetch has ended"))?;
