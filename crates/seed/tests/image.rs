@@ -5,12 +5,13 @@ mod sample;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
-use api::{Digest, ImageRef, seed_format};
+use api::{Digest, ImageRef, label, seed_format};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use seed::index::{Index, ObjectId, ObjectKind, Place};
 use seed::layout::Layout;
 use seed::pin::{Blob, SeedPin};
 use seed::reader::{Part, ReadError, SeedReader};
@@ -86,6 +87,76 @@ fn an_unfinished_seed_leaves_nothing_and_lacks_are_named() {
             .count(),
         0
     );
+}
+
+#[test]
+fn a_seed_whose_objects_are_known_is_indexed() {
+    let write = |listed: u8| {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(dir.path()).unwrap();
+        let mut writer = SeedWriter::create(layout, sample::STAMP).unwrap();
+        for (name, text) in sample::DOCUMENTS {
+            writer.document(name, text.as_bytes()).unwrap();
+        }
+        for part in [Part::Etc, Part::Var] {
+            let produce = |out: &mut dyn Write| out.write_all(&[0; 1024]);
+            let produced = writer.part(part, |out| -> Result<_, WriteError> { Ok(produce(out)) });
+            produced.unwrap().unwrap();
+        }
+        let commit = ObjectId {
+            checksum: [listed; 32],
+            kind: ObjectKind::Commit,
+        };
+        writer
+            .repository([1; 32], |chain| -> Result<_, WriteError> {
+                chain.begin(Some(commit)).unwrap();
+                chain.write_all(&[1; 512]).unwrap();
+                Ok(())
+            })
+            .unwrap();
+        let written = writer.finish(&reference(), &sample::labels(), "", &mut ());
+        written.map(|written| (dir, written))
+    };
+    let (dir, written) = write(1).unwrap();
+    let layout = Layout::create(dir.path()).unwrap();
+    let blob = |digest: &Digest| {
+        let mut bytes = Vec::new();
+        layout
+            .open(digest)
+            .unwrap()
+            .read_to_end(&mut bytes)
+            .unwrap();
+        bytes
+    };
+    let manifest: serde_json::Value = serde_json::from_slice(&blob(&written.manifest)).unwrap();
+    let config = manifest["config"]["digest"].as_str().unwrap().parse();
+    let labels = seed::pin::parse_labels(&blob(&config.unwrap())).unwrap();
+    let pin = pin(vec![written.layer.clone()]);
+    let layer = Blob {
+        size: written.size,
+        ..pin.layers[0].clone()
+    };
+    let place = Place::parse(&labels[label::SEED_INDEX], &[layer]).unwrap();
+    assert_eq!(Some(&place), written.index.as_ref());
+    let bytes = blob(&written.layer);
+    let range = |range: std::ops::Range<u64>| &bytes[range.start as usize..range.end as usize];
+    let index = range(place.range());
+    assert_eq!(layout.store(index).unwrap(), place.sha256);
+    let index = Index::decode(index, &place, written.size).unwrap();
+    let documents = index.documents.iter().map(|document| {
+        let content = range(document.offset..document.offset + document.length);
+        (document.name.as_str(), str::from_utf8(content).unwrap())
+    });
+    assert!(documents.eq(sample::DOCUMENTS));
+    assert_eq!(index.ostree.members.len(), 1);
+
+    // A caller that does not list the commit that it names.
+    let error = write(2).unwrap_err();
+    assert!(matches!(error, WriteError::Index(_)), "{error:?}");
+
+    // Where nobody tells the objects, there is no index.
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(sample::write(dir.path(), &reference()).index, None);
 }
 
 /// Root members of a layer, each a regular file.

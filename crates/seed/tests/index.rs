@@ -185,6 +185,21 @@ fn indexes_that_lie_are_refused() {
         reason,
     );
     check(
+        |x| x.documents[0].name = "ostree-a/b.origin".to_owned(),
+        "ostree-a/b.origin",
+        reason,
+    );
+    check(
+        |x| x.documents[0].name = "ostree-\u{10}.origin".to_owned(),
+        "ostree-\\u{10}.origin",
+        reason,
+    );
+    check(
+        |x| x.documents[0].name = "ostree-\u{e9}.origin".to_owned(),
+        "ostree-\u{e9}.origin",
+        reason,
+    );
+    check(
         |x| x.documents[0].name = "\u{7}".to_owned(),
         "\\u{7}",
         reason,

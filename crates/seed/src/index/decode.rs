@@ -251,7 +251,10 @@ impl Input<'_> {
             let length = self.count(1)?;
             let raw = self.bytes(length)?;
             let what = shown(raw);
+            // Names are shown to people, and are no paths.
+            let is_plain = |byte: &u8| byte.is_ascii_graphic() && *byte != b'/';
             let name = str::from_utf8(raw).ok().map(ToOwned::to_owned);
+            let name = name.filter(|_| raw.iter().all(is_plain));
             let limit = name.as_deref().and_then(document_limit);
             let (Some(name), Some(limit)) = (name, limit) else {
                 return Err(wrong(what, "is no document"));

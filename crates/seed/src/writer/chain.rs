@@ -194,3 +194,131 @@ impl Write for ChainWriter<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of the entries, and the object that they are of: its kind and the first byte of its checksum.
+    type Entries = (usize, Option<(ObjectKind, u8)>);
+
+    #[test]
+    fn members_are_cut_where_objects_end_and_large_objects_in_pieces() {
+        fn check(written: &[Entries], expect: &[(usize, &[u8], bool)]) {
+            let mut out = Vec::new();
+            let mut chain = ChainWriter::new(&mut out, 7).unwrap();
+            for (number, (size, object)) in written.iter().enumerate() {
+                let id = object.map(|(kind, first)| ObjectId {
+                    checksum: [first; 32],
+                    kind,
+                });
+                chain.begin(id).unwrap();
+                // Not in pieces of the chain's own.
+                for part in vec![number as u8; *size].chunks(300_007) {
+                    chain.write_all(part).unwrap();
+                }
+            }
+            let chain = chain.finish().unwrap();
+            let firsts = |member: &Member| -> Vec<u8> {
+                let objects = member.objects.iter();
+                objects.map(|object| object.checksum[0]).collect()
+            };
+            let found: Vec<_> = chain
+                .members
+                .iter()
+                .map(|member| (member.inflated as usize, firsts(member), member.continues))
+                .collect();
+            let expect: Vec<_> = expect
+                .iter()
+                .map(|(size, objects, continues)| (*size, objects.to_vec(), *continues))
+                .collect();
+            assert_eq!(found, expect, "{written:?}");
+            assert_eq!((chain.offset, chain.length()), (7, out.len() as u64));
+            let mut plain = Vec::new();
+            let mut gunzip = flate2::read::MultiGzDecoder::new(out.as_slice());
+            io::copy(&mut gunzip, &mut plain).unwrap();
+            let all: usize = written.iter().map(|(size, _)| size).sum();
+            assert_eq!(plain.len(), all);
+        }
+        let file = |first| Some((ObjectKind::File, first));
+        let tree = |first| Some((ObjectKind::DirTree, first));
+        let commit = |first| Some((ObjectKind::Commit, first));
+        check(&[], &[(0, &[], false)]);
+        check(&[(512, None)], &[(512, &[], false)]);
+        let piece = (PIECE, &[][..], false);
+        check(&[(2 * PIECE, None)], &[piece, piece]);
+        check(&[(PIECE + 1024, None)], &[piece, (1024, &[], false)]);
+        // What is short shares a member, files with files only; what follows the last object lies apart.
+        check(
+            &[
+                (1024, None),
+                (512, commit(1)),
+                (1024, tree(2)),
+                (512, file(3)),
+                (512, file(4)),
+                (1024, None),
+            ],
+            &[
+                (1024, &[], false),
+                (1536, &[1, 2], false),
+                (1024, &[3, 4], false),
+                (1024, &[], false),
+            ],
+        );
+        check(
+            &[(ENOUGH - 512, file(1)), (512, file(2)), (512, file(3))],
+            &[(ENOUGH, &[1, 2], false), (512, &[3], false)],
+        );
+        check(
+            &[(512, file(1)), (ENOUGH, file(2)), (512, file(3))],
+            &[
+                (512, &[1], false),
+                (ENOUGH, &[2], false),
+                (512, &[3], false),
+            ],
+        );
+        check(
+            &[(512, file(1)), (PIECE, file(2))],
+            &[(512, &[1], false), (PIECE, &[2], false)],
+        );
+        check(
+            &[(512, file(1)), (PIECE + 512, tree(2)), (512, tree(3))],
+            &[
+                (512, &[1], false),
+                (PIECE, &[2], false),
+                (512, &[], true),
+                (512, &[3], false),
+            ],
+        );
+        check(
+            &[(3 * PIECE, file(1)), (512, file(2))],
+            &[
+                (PIECE, &[1], false),
+                (PIECE, &[], true),
+                (PIECE, &[], true),
+                (512, &[2], false),
+            ],
+        );
+        // More members than the threads hold.
+        let many: Vec<Entries> = (0..200).map(|number| (ENOUGH, file(number))).collect();
+        let names: Vec<[u8; 1]> = (0..200).map(|number| [number]).collect();
+        let expect: Vec<_> = names
+            .iter()
+            .map(|name| (ENOUGH, &name[..], false))
+            .collect();
+        check(&many, &expect);
+    }
+
+    #[test]
+    fn an_object_without_entries_is_refused() {
+        let mut out = Vec::new();
+        let mut chain = ChainWriter::new(&mut out, 0).unwrap();
+        let object = ObjectId {
+            checksum: [1; 32],
+            kind: ObjectKind::File,
+        };
+        chain.begin(Some(object)).unwrap();
+        let error = chain.begin(None).unwrap_err();
+        assert_eq!(error.to_string(), "nothing was written of an object");
+    }
+}
