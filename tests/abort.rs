@@ -20,9 +20,9 @@ use serde_json::Value;
 const ORIGIN: &str = "rhcos";
 
 /// What the registry gives: with it the seed takes longer to arrive than to be unpacked, and the images behind it, which are
-/// small, some seconds too.
+/// small, take some seconds too.
 const SEED_BYTES_PER_SECOND: u64 = 24 << 20;
-const IMAGE_BYTES_PER_SECOND: u64 = 12 << 10;
+const IMAGE_BYTES_PER_SECOND: u64 = 1 << 20;
 
 /// Limits of the brief (issue 4, item 8 and "Must show").
 const STOP_LIMIT: Duration = Duration::from_secs(5);

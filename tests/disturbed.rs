@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use boxed::moment::{Random, count};
 use boxed::site::{agent_binary, conditions};
 use boxed::snapshot::{Exclusions, Snapshot};
-use boxed::{Lab, NodeConfig, Release, Site, used};
+use boxed::{Lab, NodeConfig, Release, Site};
 use serde_json::Value;
 
 const EXCLUSIONS: &str = include_str!("contract/disturbed-exclusions.txt");
@@ -128,8 +128,8 @@ fn undisturbed() -> Result<Calm> {
 /// Download that a kill may cost at most (issue 4, item 4).
 const COST: u64 = 8 << 20;
 
-/// Share of the kills in which the seed arrives. So slow is the registry, and in the end it gives nearly nothing until the
-/// last kill: that many do not fit into a Prep otherwise.
+/// Share of the kills in which the seed arrives. So slow is the registry, and of the images behind the seed it gives nearly
+/// nothing until the last kill: that many do not fit into a Prep otherwise.
 const FETCHING: f64 = 0.6;
 const NEARLY_NOTHING: u64 = 100;
 
@@ -171,23 +171,13 @@ fn prep_under_kills(site: &Site, kills: usize, calm: &Calm, random: &mut Random)
     site.node.run(&["sh", "-ec", ALWAYS_AGAIN])?;
     site.request_prep()?;
     let fetching = (kills as f64 * FETCHING) as usize;
-    let spool = site.node.containers().join("lca/seed");
     let mut steps: BTreeMap<String, usize> = BTreeMap::new();
-    let mut dearest = 0;
-    let mut last = (0, 0);
     for number in 0..kills {
-        let spooled = used(&spool, &[])?;
-        let bytes = meter.bytes();
-        if number > 0 {
-            let kept = spooled.saturating_sub(last.0);
-            dearest = dearest.max((bytes - last.1).saturating_sub(kept));
-        }
-        last = (spooled, bytes);
-        let left = calm.fetched.saturating_sub(spooled);
-        meter.limit(Some(match number < fetching {
-            true => (left / (fetching - number) as u64).max(NEARLY_NOTHING),
-            false if left > calm.fetched / 50 => calm.fetched,
-            false => NEARLY_NOTHING,
+        let precaches = site.last_run(ORIGIN)?.contains("\"precache-images\"");
+        meter.limit(Some(match precaches {
+            true => NEARLY_NOTHING,
+            false if number < fetching => calm.fetched / fetching as u64,
+            false => calm.fetched,
         }));
         // Mostly soon, and sometimes late enough for the longest step to come to its end.
         thread::sleep(random.moment(calm.prep).mul_f64(1.2 * random.share()));
@@ -205,12 +195,13 @@ fn prep_under_kills(site: &Site, kills: usize, calm: &Calm, random: &mut Random)
     ];
     let restarts: usize = site.node.run(&restarts)?.trim().parse()?;
     let limit = calm.fetched + kills as u64 * COST;
+    let cost = meter.bytes().saturating_sub(calm.fetched) / kills as u64;
     println!(
-        "{kills} kills in one Prep ({restarts} restarts): {} MiB fetched, undisturbed {} MiB, limit {} MiB, dearest kill {} KiB",
+        "{kills} kills in one Prep ({restarts} restarts): {} MiB fetched, undisturbed {} MiB, limit {} MiB; {} KiB a kill",
         meter.bytes() >> 20,
         calm.fetched >> 20,
         limit >> 20,
-        dearest >> 10
+        cost >> 10
     );
     for (step, number) in &steps {
         println!("  {number:4} in {step}");

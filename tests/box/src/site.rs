@@ -76,10 +76,12 @@ pub const WORKLOADS: [&str; 4] = [
 /// When the node is off or podman fails.
 pub fn push_workload(node: &Node) -> Result<()> {
     let (base, rest) = (WORKLOADS[0], WORKLOADS[1..].join(" "));
+    // A MiB of what no archive makes smaller in each, so that their bytes can be told from what is around them.
     let script = format!(
-        "set -e; cd $(mktemp -d); tar -C /usr/lib -c os-release | podman import --quiet - {base}; \
+        "set -e; cd $(mktemp -d); name() {{ echo $1 >name; head -c 1048576 /dev/urandom >>name; }}; \
+         name {base}; tar -c name | podman import --quiet - {base}; \
          for image in {rest}; do \
-         echo $image >name; printf 'FROM {base}\\nCOPY name /name\\n' >Containerfile; \
+         name $image; printf 'FROM {base}\\nCOPY name /name\\n' >Containerfile; \
          podman build --quiet --tag $image .; done; \
          for image in {base} {rest}; do podman push --quiet --authfile {PULL_SECRET} $image; done"
     );
@@ -127,7 +129,7 @@ pub fn seed_storage(release: Release, agent: &Path) -> Result<PathBuf> {
         .unwrap_or_default()
         .to_string_lossy();
     // The number is raised with what is in a seed because of this module.
-    let key = format!("{}-{}-{}-2", release.version(), built, digest(agent)?);
+    let key = format!("{}-{}-{}-3", release.version(), built, digest(agent)?);
     let seeds = cache_dir().join("mini-sno/seeds");
     let kept = seeds.join(&key);
     if kept.is_dir() {
@@ -241,8 +243,12 @@ impl Site {
     /// When the journals cannot be listed.
     pub fn last_run(&self, stateroot: &str) -> Result<String> {
         let runs = self.node.sysroot().var(stateroot).join("lib/lca/runs");
+        let entries = match fs::read_dir(&runs) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
+            entries => entries.with_context(|| format!("listing {}", runs.display()))?,
+        };
         let mut newest = None;
-        for entry in fs::read_dir(&runs).with_context(|| format!("listing {}", runs.display()))? {
+        for entry in entries {
             let path = entry?.path();
             let is_journal = path
                 .extension()
