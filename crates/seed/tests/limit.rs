@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use blocking::block_on;
 use loopback::Loopback;
 use seed::layout::Layout;
-use seed::registry::Budget;
+use seed::registry::{Budget, Ranges};
 use seed::spool::spool;
 use upload::{client, pushed};
 
@@ -61,4 +61,33 @@ fn a_fetch_keeps_to_its_limit() {
 #[test]
 fn fetches_share_one_limit() {
     check(4);
+}
+
+/// An indexed seed comes in ranges, over several connections at a time.
+#[test]
+fn ranges_share_one_limit() {
+    let registry = Loopback::start();
+    let from = tempfile::tempdir().unwrap();
+    let size = pushed(&registry, "seed:1", from.path()).size;
+    let rate = NonZeroU64::new(size).unwrap();
+    let budget = Some(Arc::new(Budget::new(rate)));
+    let client = client(&registry, "seed:1").limited(budget);
+    let (bytes, elapsed) = block_on(async {
+        let resolved = client.resolve(&mut ()).await.unwrap();
+        let layer = &resolved.pin.layers[0];
+        let ranges = Ranges::new((&client).into(), layer);
+        let fetch = async |quarter: u64| {
+            let mut bytes = Vec::new();
+            let range = layer.size * quarter / 4..layer.size * (quarter + 1) / 4;
+            ranges.fetch(range, &mut bytes, &mut ()).await.unwrap();
+            bytes.len() as u64
+        };
+        let begun = Instant::now();
+        let fetched = futures::future::join_all((0..4).map(fetch)).await;
+        (fetched.into_iter().sum::<u64>(), begun.elapsed())
+    });
+    // No more than 20 % above the limit.
+    let least = Duration::from_secs_f64(bytes as f64 / rate.get() as f64 / 1.2);
+    assert!(bytes > size / 2, "{bytes} of {size}");
+    assert!(elapsed >= least, "{bytes} bytes in {elapsed:?}");
 }
