@@ -64,3 +64,41 @@ fn a_changed_limit_counts_from_the_next_attempt_on_and_costs_nothing_that_is_don
     }
     assert!(changed > 0);
 }
+
+#[test]
+fn a_limit_that_cannot_be_kept_is_waited_for_once_the_work_has_begun() {
+    let mut site = Site::resumed(Site::idle().unwrap().machine());
+    site.record();
+    site.drive([Request::stage(Stage::Prep)]).unwrap();
+    let mut waited = 0;
+    for moment in site.take_moments().into_iter().step_by(40) {
+        let machine = moment.machine;
+        let pin = machine.path("/var/lib/lca/workspace/seed-pin.json");
+        let target = machine.path("/var/lib/lca/workspace/target.json");
+        if machine.cache().text(&pin).is_none() {
+            continue;
+        }
+        let prepared = machine
+            .cache()
+            .text(&target)
+            .is_some_and(|text| text.contains("\"precached\":true"));
+        let mut site = Site::resumed_within(machine, moment.guard);
+        limit(&site, "fast");
+        let rested = site.drive([]);
+        let at = moment.operation;
+        if prepared {
+            assert_eq!(site.state(), State::PrepCompleted, "at {at}");
+            continue;
+        }
+        // It looks again and again.
+        assert!(rested.is_err(), "at {at}");
+        assert_eq!(site.state(), State::PrepInProgress, "at {at}");
+        assert_eq!(fetches(&site), [], "at {at}");
+        waited += 1;
+        limit(&site, "2Mi");
+        site.drive([]).unwrap();
+        assert_eq!(site.state(), State::PrepCompleted, "at {at}");
+        assert_eq!(site.node().violations(), Vec::<String>::new());
+    }
+    assert!(waited > 3, "{waited}");
+}
