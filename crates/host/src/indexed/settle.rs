@@ -16,9 +16,10 @@ use crate::failure::Attempt;
 use crate::incoming::{Incoming, Progress};
 use crate::objects::{Growth, ObjectStore};
 
-/// Bytes that may be fetched and not yet be settled. Less than the 8 MiB that an interruption may cost (issue 4, item 4):
-/// what is on the way between registry and here is lost too.
-pub(super) const ALLOWANCE: usize = 6 << 20;
+/// Bytes that may be fetched and not yet be settled. With what is on its way on four connections, 768 KiB each, these are the
+/// 8 MiB that an interruption may cost (issue 4, item 4). More than the longest batch: that is a member of 4 MiB and what
+/// arrives with it.
+pub(super) const ALLOWANCE: usize = 5 << 20;
 
 /// Bytes that are waited for, and for how long, before the disk is asked to settle: it writes its own metadata each time.
 const BATCH: usize = 2 << 20;

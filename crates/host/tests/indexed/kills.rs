@@ -6,7 +6,7 @@ use crate::faulty::{Fault, noise};
 use crate::image::Image;
 use crate::run::{How, Site, assert_same, serve};
 
-const KILLS: usize = 40;
+const KILLS: usize = 30;
 
 /// What one kill may cost (issue 4, item 4).
 const PRICE: u64 = 8 << 20;

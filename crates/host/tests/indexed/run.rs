@@ -35,7 +35,7 @@ pub(crate) enum How {
     Parts,
     /// As if it had none.
     Whole,
-    /// By its index, stopped after a second.
+    /// By its index, stopped after 2 MiB.
     Stopped,
     /// Nothing is installed; what would be fetched is printed.
     Missing,
@@ -47,14 +47,19 @@ pub(crate) fn stateroot() -> StaterootName {
 
 /// Hears what is fetched, and may say stop.
 struct Listener {
-    stop: Option<Instant>,
+    /// So many bytes are enough.
+    enough: u64,
+    stopped: Cell<Option<Instant>>,
     last: Cell<(u64, Option<u64>)>,
 }
 
 impl Watch for Listener {
     fn progress(&self, done: u64, total: Option<u64>, _object: &str) -> bool {
         self.last.set((done, total));
-        self.stop.is_none_or(|stop| Instant::now() < stop)
+        if done >= self.enough && self.stopped.get().is_none() {
+            self.stopped.set(Some(Instant::now()));
+        }
+        self.stopped.get().is_none()
     }
 }
 
@@ -70,11 +75,13 @@ fn the_process_that_installs() {
     let image: ImageRef = image.parse().unwrap();
     let secret = PullSecret(br#"{"auths":{}}"#.to_vec());
     let watch = Listener {
-        stop: (how == "Stopped").then(|| Instant::now() + Duration::from_secs(1)),
+        enough: if how == "Stopped" { 2 << 20 } else { u64::MAX },
+        stopped: Cell::default(),
         last: Cell::default(),
     };
     let unstopped = Listener {
-        stop: None,
+        enough: u64::MAX,
+        stopped: Cell::default(),
         last: Cell::default(),
     };
     let mut pin = seeds.resolve(&image, &secret, &unstopped).unwrap();
@@ -110,7 +117,10 @@ fn the_process_that_installs() {
     match seeds.fetch(&request, &secret, &watch) {
         Ok(content) => println!("commit: {}", content.commit),
         Err(error) => {
+            let since = watch.stopped.get().map(|stopped| stopped.elapsed());
+            let since = since.unwrap_or_default().as_millis();
             println!("error: {:?} {}", error.kind(), chain(&error));
+            println!("stopped for: {since} ms");
             std::process::exit(1);
         }
     }

@@ -10,8 +10,9 @@ const SLACK: u64 = 20;
 /// Longest gap that is fetched with what lies around it: a request costs about as much time.
 const GAP_LIMIT: u64 = 64 << 10;
 
-/// Longest range that is asked for at once, unless one member is longer: several connections share the work.
-const SPAN_LIMIT: u64 = 4 << 20;
+/// Longest range that is asked for at once, unless one member is longer: several connections share the work, and what is
+/// on its way is lost when the asking process ends.
+const SPAN_LIMIT: u64 = 768 << 10;
 
 /// What is wanted of the members of a chain, by their numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,7 +62,7 @@ impl Wanted {
         wanted
     }
 
-    /// All members, in order.
+    /// All members, the short ones first.
     pub fn members(&self) -> impl Iterator<Item = usize> {
         let long = self.long.iter().cloned().flatten();
         self.short.iter().copied().chain(long)
@@ -108,16 +109,13 @@ impl Chain {
         spans
     }
 
-    /// One range for each row of neighbours among these members, in ascending order, however long it is.
+    /// The ranges in which these members, in ascending order, are asked for if nothing else is to come with them.
     pub fn rows(&self, members: &[usize]) -> Vec<Span> {
-        let starts = self.starts();
-        let at = |number: usize| starts.get(number).copied().unwrap_or(self.offset);
-        let runs = runs(members).into_iter();
-        runs.map(|members| Span {
-            bytes: at(members.start)..at(members.end),
-            members,
-        })
-        .collect()
+        let (starts, mut spans) = (self.starts(), Vec::new());
+        for run in runs(members) {
+            self.cut(run, &starts, &mut spans);
+        }
+        spans
     }
 
     /// Cuts a row of members where it is too long.
@@ -190,6 +188,10 @@ fn length(bytes: &Range<u64>) -> u64 {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::single_range_in_vec_init,
+    reason = "tables have lists of ranges"
+)]
 mod tests {
     use super::super::{Member, ObjectKind};
     use super::*;
@@ -267,24 +269,31 @@ mod tests {
         // There is enough for the smaller gap only.
         check(&[100, 9, 100, 8, 100], &[0, 2, 4], &[0..1, 2..5]);
         // Where there is much, gaps still have a limit.
-        let much = 3_900 * KIB;
-        check(&[much, 64 * KIB, 10], &[0, 2], &[0..3]);
-        check(&[much, 64 * KIB + 1, 10], &[0, 2], &[0..1, 2..3]);
-        // Cut between members; a longer one stays alone.
+        let much = [700 * KIB, 700 * KIB, 700 * KIB];
+        let with = |gap: u32| [&much[..], &[gap, 10]].concat();
+        check(&with(64 * KIB), &[0, 1, 2, 4], &[0..1, 1..2, 2..5]);
         check(
-            &[1024 * KIB; 9],
-            &[0, 1, 2, 3, 4, 5, 6, 7, 8],
-            &[0..4, 4..8, 8..9],
+            &with(64 * KIB + 1),
+            &[0, 1, 2, 4],
+            &[0..1, 1..2, 2..3, 4..5],
         );
+        // Cut between members; a longer one stays alone.
+        let all = [0, 1, 2, 3, 4, 5, 6, 7, 8];
+        check(&[192 * KIB; 9], &all, &[0..4, 4..8, 8..9]);
         check(&[10, 5000 * KIB, 10], &[0, 1, 2], &[0..1, 1..2, 2..3]);
     }
 
     #[test]
-    fn rows_are_as_long_as_they_are() {
-        let chain = chain(&[(5000 * KIB, &[][..], false); 4]);
-        let spans = chain.rows(&[0, 1, 3]);
-        let end = |members: u64| 1000 + members * 5000 * 1024;
-        let expect = [(0..2, 1000..end(2)), (3..4, end(3)..end(4))];
+    fn rows_have_no_gaps() {
+        let chain = chain(&[(600 * KIB, &[][..], false); 6]);
+        let spans = chain.rows(&[0, 1, 2, 4]);
+        let end = |members: u64| 1000 + members * 600 * 1024;
+        let expect = [
+            (0..1, 1000..end(1)),
+            (1..2, end(1)..end(2)),
+            (2..3, end(2)..end(3)),
+            (4..5, end(4)..end(5)),
+        ];
         let expect = expect.map(|(members, bytes)| Span { members, bytes });
         assert_eq!(spans, expect);
     }
