@@ -2,7 +2,8 @@
 //!
 //! The seed is made as the Go original makes one, from the mini-SNO and files of this machine (at least 1.5 GB and 40,000
 //! files), and kept in the cache. Both ways start with a cold page cache, fetch from the same registry on the loopback,
-//! and end with everything on the disk. CPU time and bytes written are those of all processes but the registry. The last
+//! and end with everything on the disk. The same content is then installed as an indexed seed, on an empty node and on nodes
+//! that have nine tenths of its objects. CPU time and bytes written are those of all processes but the registry. The last
 //! line printed is one JSON object.
 
 #![expect(clippy::print_stdout, reason = "figures are part of the result")]
@@ -12,6 +13,8 @@
 mod floor;
 #[path = "prep/ground.rs"]
 mod ground;
+#[path = "prep/indexed.rs"]
+mod indexed;
 #[path = "prep/install.rs"]
 mod install;
 #[path = "prep/stock.rs"]
@@ -19,10 +22,14 @@ mod stock;
 #[path = "prep/usage.rs"]
 mod usage;
 
+use std::path::Path;
+
 use anyhow::{Result, ensure};
 use serde_json::json;
 
 use ground::Ground;
+use indexed::{Indexed, Lacks};
+use install::Measured;
 use usage::Usage;
 
 fn main() -> Result<()> {
@@ -48,18 +55,27 @@ fn main() -> Result<()> {
 
     let rounds = std::env::var("LCA_BENCH_ROUNDS").map_or(1, |text| text.parse().unwrap());
     let skip_stock = std::env::var_os("LCA_BENCH_OURS_ONLY").is_some();
-    let (mut stock, mut ours) = (Vec::new(), Vec::new());
+    let indexed = Indexed::prepare(&ground)?;
+    let (mut stock, mut ours, mut by_parts) = (Vec::new(), Vec::new(), Vec::new());
+    let nothing = |_: &Path| Ok(());
     for _ in 0..rounds {
         if !skip_stock {
             let usage = stock::install(&ground)?;
             eprintln!("stock: {usage}");
             stock.push(usage);
         }
-        let usage = install::measure(&ground)?;
+        let Measured { usage, .. } = install::measure(&ground, &ground.image(), nothing)?;
         eprintln!("ours: {usage}");
         ours.push(usage);
+        let Measured { usage, .. } = install::measure(&ground, &indexed.image, nothing)?;
+        eprintln!("indexed: {usage}");
+        by_parts.push(usage);
     }
-    let ours = Usage::median(ours);
+    let second = Second::measure(&ground, &indexed, Lacks::Directories)?;
+    let scattered = Second::measure(&ground, &indexed, Lacks::Scattered)?;
+    let (ours, by_parts) = (Usage::median(ours), Usage::median(by_parts));
+    let all = [&ours, &by_parts, &second.usage, &scattered.usage];
+    let peaks = all.map(|usage| usage.peak_rss_mib.unwrap_or_default());
     let stock = if skip_stock {
         ours.clone()
     } else {
@@ -73,8 +89,17 @@ fn main() -> Result<()> {
             "wall_ratio": ratio(ours.wall, stock.wall),
             "cpu_ratio": ratio(ours.cpu, stock.cpu),
             "written_over_final": ratio(ours.written as f64, ours.remaining as f64),
-            "peak_rss_mib": ours.peak_rss_mib,
+            "peak_rss_mib": peaks.into_iter().fold(0.0, f64::max),
             "floor_ratio": ratio(ours.wall, floor.slowest()),
+            "indexed_wall_ratio": ratio(by_parts.wall, stock.wall),
+            "indexed_written_over_final": ratio(by_parts.written as f64, by_parts.remaining as f64),
+            "indexed_size_ratio": ratio(indexed.compressed as f64, seed.compressed as f64),
+            "second_wall_ratio": ratio(second.usage.wall, by_parts.wall),
+            "refetch_ratio": second.refetch_ratio,
+            "scattered_refetch_ratio": scattered.refetch_ratio,
+            "indexed_cpu_ratio": ratio(by_parts.cpu, stock.cpu),
+            "indexed_peak_rss_mib": by_parts.peak_rss_mib,
+            "indexed_wall_s": by_parts.wall,
             "wall_s": ours.wall,
             "stock_wall_s": stock.wall,
             "cpu_s": ours.cpu,
@@ -83,6 +108,33 @@ fn main() -> Result<()> {
         })
     );
     Ok(())
+}
+
+/// An install on a node that has most of the objects.
+struct Second {
+    usage: Usage,
+    /// Bytes fetched, to the compressed bytes of what lacks.
+    refetch_ratio: f64,
+}
+
+impl Second {
+    fn measure(ground: &Ground, indexed: &Indexed, lacks: Lacks) -> Result<Self> {
+        let mut lacking = 0.0;
+        let fill = |sysroot: &Path| {
+            lacking = indexed.fill(ground, sysroot, lacks)?;
+            Ok(())
+        };
+        let Measured { usage, fetched } = install::measure(ground, &indexed.image, fill)?;
+        eprintln!(
+            "second: {usage}; {} KiB fetched for {} KiB",
+            fetched >> 10,
+            lacking as u64 >> 10
+        );
+        Ok(Self {
+            usage,
+            refetch_ratio: ratio(fetched as f64, lacking),
+        })
+    }
 }
 
 fn ratio(ours: f64, theirs: f64) -> f64 {

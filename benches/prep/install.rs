@@ -1,5 +1,6 @@
 //! Our way: the calls that the steps of Prep make, in a process of their own.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -7,34 +8,63 @@ use anyhow::{Context, Result, ensure};
 use host::{HostOstree, HostSeeds, Layout};
 use node::ports::{
     DeploymentSpec, FetchLimits, FetchRequest, Ostree as _, PullSecret, Seeds as _, Unwatched,
+    Watch,
 };
 
 use crate::ground::{Ground, STATEROOT};
 use crate::usage::{Meter, Usage};
 
-/// Installs the seed once and measures it.
-pub(crate) fn measure(ground: &Ground) -> Result<Usage> {
+/// What an installation cost, and the bytes that were fetched for it.
+pub(crate) struct Measured {
+    pub(crate) usage: Usage,
+    pub(crate) fetched: u64,
+}
+
+/// Installs an image once and measures it. `prepare` gets the empty sysroot before.
+pub(crate) fn measure(
+    ground: &Ground,
+    image: &str,
+    prepare: impl FnOnce(&Path) -> Result<()>,
+) -> Result<Measured> {
     let place = ground.place("ours")?;
     let sysroot = place.join("sysroot");
     ground.sysroot(&sysroot)?;
+    prepare(&sysroot)?;
     std::fs::create_dir_all(place.join("root"))?;
     let meter = Meter::start()?;
     let output = Command::new(std::env::current_exe()?)
-        .args(["--install", &ground.image(), &place.display().to_string()])
+        .args(["--install", image, &place.display().to_string()])
         .env("SSL_CERT_FILE", ground.authority())
         .stderr(Stdio::inherit())
         .output()?;
     ensure!(output.status.success(), "the installation failed");
     let usage = meter.stop(&place, &[&sysroot])?;
     let printed = String::from_utf8(output.stdout)?;
-    let peak = printed.lines().last().context("peak of the installation")?;
-    Ok(Usage {
-        peak_rss_mib: Some(peak.parse::<f64>()? / 1024.0),
-        ..usage
+    let figures = printed
+        .lines()
+        .last()
+        .context("figures of the installation")?;
+    let (peak, fetched) = figures.split_once(' ').context("peak and bytes fetched")?;
+    Ok(Measured {
+        usage: Usage {
+            peak_rss_mib: Some(peak.parse::<f64>()? / 1024.0),
+            ..usage
+        },
+        fetched: fetched.parse()?,
     })
 }
 
-/// `--install IMAGE PLACE`: what [`measure`] starts. Prints its peak in KiB.
+/// Remembers how many bytes were fetched.
+struct Fetched(Cell<u64>);
+
+impl Watch for Fetched {
+    fn progress(&self, done: u64, _total: Option<u64>, _object: &str) -> bool {
+        self.0.set(done);
+        true
+    }
+}
+
+/// `--install IMAGE PLACE`: what [`measure`] starts. Prints its peak in KiB, and the bytes that it fetched.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let [image, place, ..] = arguments else {
         anyhow::bail!("--install IMAGE PLACE");
@@ -58,7 +88,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         spool: true,
         limits: FetchLimits::default(),
     };
-    let content = seeds.fetch(&request, &secret, &Unwatched)?;
+    let fetched = Fetched(Cell::new(0));
+    let content = seeds.fetch(&request, &secret, &fetched)?;
     lap("fetched");
     if !ostree.is_imported(&content.commit)? {
         seeds.import_commit(&pin, &content.commit, &Unwatched)?;
@@ -78,6 +109,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let peak = peak.and_then(|peak| peak.trim().strip_suffix(" kB"));
-    println!("{}", peak.context("VmHWM in /proc/self/status")?.trim());
+    let peak = peak.context("VmHWM in /proc/self/status")?;
+    println!("{} {}", peak.trim(), fetched.0.get());
     Ok(())
 }
