@@ -11,9 +11,9 @@ mod space;
 mod subject;
 mod table;
 
+pub use limits::limits_to_plan_with;
 pub(crate) use signature::keys_to_verify_with;
 pub(crate) use space::spools;
-pub use limits::limits_to_plan_with;
 pub use space::{Need, needs};
 pub use subject::Subject;
 pub use table::CHECKS;

@@ -171,11 +171,7 @@ fn everything_that_the_agent_must_know_is_read() {
             machine_networks: Told::Known(vec!["192.0.2.0/24".to_owned()]),
             kernel_arguments: vec!["quiet".to_owned()],
             files: vec!["/etc/chrony.conf".to_owned()],
-            file_marks: [(
-                "/etc/chrony.conf".to_owned(),
-                "cbf29ce484222325".to_owned(),
-            )]
-            .into(),
+            file_marks: [("/etc/chrony.conf".to_owned(), "cbf29ce484222325".to_owned(),)].into(),
             machine_configs: Told::Known(
                 [("50-user".to_owned(), "294553ab4cca8e28".to_owned())].into()
             ),
