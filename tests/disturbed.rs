@@ -173,14 +173,18 @@ fn prep_under_kills(site: &Site, kills: usize, calm: &Calm, random: &mut Random)
     let fetching = (kills as f64 * FETCHING) as usize;
     let mut steps: BTreeMap<String, usize> = BTreeMap::new();
     for number in 0..kills {
-        let precaches = site.last_run(ORIGIN)?.contains("\"precache-images\"");
-        meter.limit(Some(match precaches {
-            true => NEARLY_NOTHING,
-            false if number < fetching => calm.fetched / fetching as u64,
+        let seed_rate = match number < fetching {
+            true => calm.fetched / fetching as u64,
             false => calm.fetched,
-        }));
+        };
         // Mostly soon, and sometimes late enough for the longest step to come to its end.
-        thread::sleep(random.moment(calm.prep).mul_f64(1.2 * random.share()));
+        let moment = random.moment(calm.prep).mul_f64(1.2 * random.share());
+        let begun = Instant::now();
+        while begun.elapsed() < moment {
+            let precaches = site.last_run(ORIGIN)?.contains("\"precache-images\"");
+            meter.limit(Some(if precaches { NEARLY_NOTHING } else { seed_rate }));
+            thread::sleep(Duration::from_millis(20).min(moment));
+        }
         *steps.entry(at(site)?).or_default() += 1;
         kill(site)?;
     }

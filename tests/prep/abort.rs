@@ -4,8 +4,6 @@
 //! `LCA_ABORTS` (default 3) is how often; the moments are spread over the whole of Prep. `LCA_RANDOM` repeats the moments of an
 //! earlier run; it is printed.
 
-#![expect(clippy::print_stdout, reason = "figures are part of the result")]
-
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -17,12 +15,12 @@ use boxed::site::conditions;
 use boxed::{Site, used};
 use serde_json::Value;
 
-const ORIGIN: &str = "rhcos";
+use super::ORIGIN;
 
 /// What the registry gives: with it the seed takes longer to arrive than to be unpacked, and the images behind it, which are
 /// small, take some seconds too.
-const SEED_BYTES_PER_SECOND: u64 = 24 << 20;
-const IMAGE_BYTES_PER_SECOND: u64 = 1 << 20;
+const SEED_BYTES_PER_SECOND: u64 = 32 << 20;
+const IMAGE_BYTES_PER_SECOND: u64 = 2 << 20;
 
 /// Limits of the brief (issue 4, item 8 and "Must show").
 const STOP_LIMIT: Duration = Duration::from_secs(5);

@@ -1,9 +1,7 @@
 //! What `plan` announces is what is fetched: from nothing, after a kill in the middle, and while somebody prunes the object
 //! store; and what was pruned is there again in the end.
 //!
-//! `LCA_RANDOM` repeats the moments of an earlier run; it is printed.
-
-#![expect(clippy::print_stdout, reason = "figures are part of the result")]
+//! `LCA_ROWS` (default 3) is how many rows there are, of five; `LCA_RANDOM` repeats the moments of an earlier run; it is printed.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,11 +9,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use boxed::moment::Random;
+use boxed::moment::{Random, count};
 use boxed::{REGISTRY_ADDRESS, REGISTRY_PASSWORD, REGISTRY_USER, Site, succeed};
 use serde_json::{Value, json};
 
-const ORIGIN: &str = "rhcos";
+use super::ORIGIN;
+
 const TARGET: &str = "rhcos_4.17.4";
 
 /// Limit of the brief (issue 4, "Must show"): a share of what is fetched.
@@ -286,12 +285,10 @@ fn forget_images(site: &Site) -> Result<()> {
     site.node.run(&command).map(drop)
 }
 
-/// The tables for one seed. `what` = how it is told from the other.
-fn tell(site: &Site, what: &str, tag: &str, random: &mut Random) -> Result<()> {
+/// Prep while somebody prunes the store all the time: it costs time, and not a byte.
+fn pruned(site: &Site, what: &str, tag: &str, random: &mut Random) -> Result<()> {
     let meter = site.registry.meter()?;
     forget_images(site)?;
-
-    // One who prunes all the time costs time, and not a byte.
     let (done, whole) = (AtomicBool::new(false), announced(site, tag)?.seed);
     let pruned = thread::scope(|scope| {
         let pruning = scope.spawn(|| keep_pruning(site, whole, random, &done));
@@ -309,15 +306,33 @@ fn tell(site: &Site, what: &str, tag: &str, random: &mut Random) -> Result<()> {
     println!("  pruned {times} times meanwhile, {objects} objects went");
     ensure!(times >= 3);
     check_store(site)?;
-    site.go("Idle")?;
-    forget_images(site)?;
+    site.go("Idle").map(drop)
+}
 
-    let until = meter.bytes() + whole / 3;
+/// Prep, killed when a third of the seed was there.
+fn killed(site: &Site, what: &str, tag: &str) -> Result<()> {
+    let meter = site.registry.meter()?;
+    forget_images(site)?;
+    let until = meter.bytes() + announced(site, tag)?.seed / 3;
     begin_and_kill(site, tag, || Ok(meter.bytes() >= until))?;
-    let killed = format!("{what}, killed when a third was there");
-    row(site, &killed, tag, || go_on(site))?;
-    site.go("Idle")?;
-    Ok(())
+    let what = format!("{what}, killed when a third was there");
+    row(site, &what, tag, || go_on(site))?;
+    site.go("Idle").map(drop)
+}
+
+/// Prep, killed between import and deployment, and with its import lost.
+fn lost(site: &Site, what: &str, tag: &str) -> Result<()> {
+    let run = site.last_run(ORIGIN)?;
+    begin_and_kill(site, tag, || {
+        let now = site.last_run(ORIGIN)?;
+        Ok(now != run && now.contains("\"deploy-stateroot\""))
+    })?;
+    let objects = prune(site, WITH_OUR_REFS)?;
+    ensure!(objects > 0);
+    let what = format!("{what}, killed when imported, {objects} objects pruned");
+    row(site, &what, tag, || go_on(site))?;
+    check_store(site)?;
+    site.go("Idle").map(drop)
 }
 
 /// With what the agent said, for who has to find out why.
@@ -341,6 +356,9 @@ fn what_plan_announces_is_fetched_and_what_is_pruned_comes_back() -> Result<()> 
     explained(&site, told)
 }
 
+/// What makes a row of the table, with its random moments.
+type Row<'a> = &'a dyn Fn(&mut Random) -> Result<()>;
+
 fn tables(site: &Site) -> Result<()> {
     let mut random = Random::from_environment();
     tag_stock(site)?;
@@ -348,19 +366,16 @@ fn tables(site: &Site) -> Result<()> {
         "{:80} {:>12} {:>12} {:>9} {:>6}",
         "", "announced", "fetched", "differ %", "Prep s"
     );
-    tell(site, "as seed create makes it", OWN, &mut random)?;
-    tell(site, "as the Go original makes it", STOCK, &mut random)?;
-
-    // Imported, and not deployed yet.
-    let run = site.last_run(ORIGIN)?;
-    begin_and_kill(site, STOCK, || {
-        let now = site.last_run(ORIGIN)?;
-        Ok(now != run && now.contains("\"deploy-stateroot\""))
-    })?;
-    let objects = prune(site, WITH_OUR_REFS)?;
-    ensure!(objects > 0);
-    let what = format!("the same, killed when imported, {objects} objects pruned");
-    row(site, &what, STOCK, || go_on(site))?;
-    check_store(site)?;
+    let (own, stock) = ("as seed create makes it", "as the Go original makes it");
+    let rows: [Row<'_>; 5] = [
+        &|_| killed(site, stock, STOCK),
+        &|random| pruned(site, own, OWN, random),
+        &|_| lost(site, stock, STOCK),
+        &|_| killed(site, own, OWN),
+        &|random| pruned(site, stock, STOCK, random),
+    ];
+    for row in rows.into_iter().take(count("LCA_ROWS", 3)) {
+        row(&mut random)?;
+    }
     Ok(())
 }
