@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use api::{Digest, StaterootName};
@@ -139,10 +140,12 @@ impl Incoming {
         absent_is_none(fs::remove_file(self.path().join(PROGRESS))).map(drop)
     }
 
-    /// Removes what is there and begins anew.
+    /// Removes what is there and begins anew. Nobody else may look into it: the seed's `/etc` has the secrets of its host.
     pub(crate) fn begin(&self) -> PortResult<()> {
         self.remove()?;
-        fs::create_dir(self.path())
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(self.path())
             .and_then(|()| fs::create_dir(self.var()))
             .attempt(|| format!("making {}", self.path().display()))
     }
@@ -388,6 +391,17 @@ mod tests {
             (text.as_str(), deletions.as_str()),
             ("archive", "/etc/two\n")
         );
+    }
+
+    #[test]
+    fn nobody_else_looks_into_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let incoming = incoming(dir.path());
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode(&incoming.path()), 0o700);
+        // It becomes the stateroot's, which everybody may enter.
+        assert_eq!(mode(&incoming.var()) & 0o005, 0o005);
     }
 
     #[test]
