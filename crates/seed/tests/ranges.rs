@@ -249,6 +249,61 @@ fn a_mirror_that_fails_is_asked_once() {
     assert_eq!(mirror.sent() - asked, 10);
 }
 
+/// On a disconnected site nothing but the mirrors answers. What the whole of the blob may be had from is told, not that the
+/// other cannot be reached: that would only be tried again.
+#[test]
+fn where_only_a_mirror_can_be_reached_its_error_is_told() {
+    let layer = layer();
+    let (mirror, own) = (Faulty::start(layer.clone()), Faulty::start(layer.clone()));
+    let mirrors: [Registry; 1] = [mirror.client()];
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = port.local_addr().unwrap();
+    drop(port);
+    let closed = faulty::client(&format!("{closed}/seed:1").parse().unwrap(), &mirror.pem);
+    let check = |fault: Fault, own: &Registry, expect: &str, of: &str| {
+        mirror.always(Some(fault));
+        let sources = Sources {
+            mirrors: &mirrors,
+            own,
+        };
+        let (result, _) = fetch(sources, &layer, &mut ());
+        let error = result.unwrap_err();
+        println!("{fault:?}: {error}");
+        assert_eq!(kind(&error), expect, "{fault:?}");
+        assert!(error.to_string().contains(of), "{fault:?}: {error}");
+    };
+    let (place, elsewhere) = (mirror.image(), own.image());
+    let place = place.as_str();
+    check(Fault::IgnoredRange, &closed, "RangesIgnored", place);
+    check(Fault::WrongRange, &closed, "RangesIgnored", place);
+    check(Fault::WrongByte, &closed, "WrongDigest", place);
+    // These may pass.
+    let dead = closed.image().as_str();
+    check(Fault::Status(503, None), &closed, "Unreachable", dead);
+    check(Fault::Status(404, None), &closed, "Unreachable", dead);
+    // And so the own registry's, other than those of parts.
+    own.always(Some(Fault::Status(403, None)));
+    let client = own.client();
+    check(Fault::IgnoredRange, &client, "RangesIgnored", place);
+    own.always(Some(Fault::WrongByte));
+    let elsewhere = elsewhere.as_str();
+    check(Fault::IgnoredRange, &client, "WrongDigest", elsewhere);
+
+    // Each connection hears it.
+    mirror.always(Some(Fault::IgnoredRange));
+    let blob = blob(&layer);
+    let sources = Sources {
+        mirrors: &mirrors,
+        own: &closed,
+    };
+    let ranges = Ranges::new(sources, &blob);
+    let sha256 = digest(of(&layer, 10..20));
+    for _ in 0..2 {
+        let error = block_on(ranges.exact(10..20, &sha256, &mut ())).unwrap_err();
+        assert_eq!(kind(&error), "RangesIgnored");
+    }
+}
+
 #[test]
 fn a_stop_ends_a_fetch_and_keeps_what_came() {
     let layer = layer();

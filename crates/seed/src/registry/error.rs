@@ -109,7 +109,8 @@ pub enum RegistryError {
     },
     /// A part of a blob was asked for, and something else came.
     #[error(
-        "the registry of image {image} does not give parts of blobs; all of the image is fetched"
+        "the registry of image {image}, or a proxy before it, does not give parts of blobs; \
+         the image can only be fetched whole"
     )]
     RangesIgnored {
         /// Which image.

@@ -1,11 +1,13 @@
 //! Parts of a blob, each from the first place that gives them.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use api::Digest;
 use sha2::{Digest as _, Sha256};
 
+use super::error::said;
 use super::{BlobSink, Refused, RegistryError, Sources, passed_over};
 use crate::pin::Blob;
 use crate::watch::Watch;
@@ -13,12 +15,18 @@ use crate::watch::Watch;
 /// Fetches ranges of one blob, several at once if asked so. A mirror that fails, or sends what its sink knows to be wrong, is
 /// not asked for any further range.
 ///
+/// A mirror that has the blob and gives no ranges of it, or wrong ones, may be all that can be reached, and may give it as
+/// one stream. So where the image's own registry fails then too, the mirror's error is told: trying again would not help,
+/// and asking for all of the blob may.
+///
 /// A blob's name is its digest, so whatever answers for it at different times is the same or damaged; no `If-Range` could say
 /// that better. What was received is the sink's to verify.
 pub struct Ranges<'a> {
     sources: Sources<'a>,
     blob: &'a Blob,
     left_out: Vec<AtomicBool>,
+    /// The first error of a mirror that may give the blob as one stream.
+    whole_only: OnceLock<RegistryError>,
 }
 
 impl<'a> Ranges<'a> {
@@ -29,6 +37,7 @@ impl<'a> Ranges<'a> {
             sources,
             blob,
             left_out: left_out.collect(),
+            whole_only: OnceLock::new(),
         }
     }
 
@@ -58,7 +67,8 @@ impl<'a> Ranges<'a> {
     /// # Errors
     ///
     /// Those of the image's own registry: [`RegistryError::RangesIgnored`] where it does not give parts of blobs, and
-    /// [`RegistryError::WrongDigest`] where the sink says so of its bytes; see [`RegistryError`].
+    /// [`RegistryError::WrongDigest`] where the sink says so of its bytes; see [`RegistryError`]. Whatever else it says, it
+    /// is one of these two where a mirror has said so.
     pub async fn fetch(
         &self,
         range: Range<u64>,
@@ -77,12 +87,54 @@ impl<'a> Ranges<'a> {
                 Err(error) => {
                     passed_over(mirror, &error);
                     left_out.store(true, Relaxed);
+                    if is_of_parts(&error) {
+                        // The first one is as good as any.
+                        let _: Result<(), RegistryError> = self.whole_only.set(error);
+                    }
                 }
                 Ok(()) => return Ok(()),
             }
         }
         let own = self.sources.own;
-        own.fetch_range(self.blob, range, sink, watch).await
+        let error = match own.fetch_range(self.blob, range, sink, watch).await {
+            Err(error @ (RegistryError::Stopped { .. } | RegistryError::Store { .. })) => {
+                return Err(error);
+            }
+            Err(error) if is_of_parts(&error) => return Err(error),
+            Err(error) => error,
+            Ok(()) => return Ok(()),
+        };
+        let Some(told) = self.whole_only.get().and_then(again) else {
+            return Err(error);
+        };
+        let error: &dyn std::error::Error = &error;
+        tracing::warn!(image = %own.image(), error, "only a mirror may have all of the image");
+        Err(told)
+    }
+}
+
+/// Whether this says that a place has the blob, and cannot be asked for parts of it.
+fn is_of_parts(error: &RegistryError) -> bool {
+    again(error).is_some()
+}
+
+/// The same error once more, if it says that a place has the blob, and cannot be asked for parts of it.
+fn again(error: &RegistryError) -> Option<RegistryError> {
+    match error {
+        RegistryError::RangesIgnored { image, source } => Some(RegistryError::RangesIgnored {
+            image: image.clone(),
+            source: said(&source.to_string()),
+        }),
+        RegistryError::WrongDigest {
+            image,
+            expected,
+            actual,
+        } => Some(RegistryError::WrongDigest {
+            image: image.clone(),
+            expected: expected.clone(),
+            actual: actual.clone(),
+        }),
+        _ => None,
     }
 }
 
