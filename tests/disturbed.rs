@@ -133,6 +133,9 @@ const COST: u64 = 8 << 20;
 const FETCHING: f64 = 0.6;
 const NEARLY_NOTHING: u64 = 100;
 
+/// Time between two kills in the mean, as a share of an undisturbed Prep.
+const MEAN: f64 = 0.3;
+
 /// systemd gives up a service that ends five times in ten seconds; on a node the agent is a container.
 const ALWAYS_AGAIN: &str = "dir=/run/systemd/system/lifecycle-agent.service.d; mkdir -p $dir; \
     printf '[Unit]\\nStartLimitIntervalSec=0\\n[Service]\\nRestartSec=100ms\\n' >$dir/again.conf; systemctl daemon-reload";
@@ -173,12 +176,16 @@ fn prep_under_kills(site: &Site, kills: usize, calm: &Calm, random: &mut Random)
     let fetching = (kills as f64 * FETCHING) as usize;
     let mut steps: BTreeMap<String, usize> = BTreeMap::new();
     for number in 0..kills {
+        // All of the seed in the time that so many kills leave in the mean.
+        let time = MEAN * calm.prep.as_secs_f64() * fetching as f64;
         let seed_rate = match number < fetching {
-            true => calm.fetched / fetching as u64,
+            true => (calm.fetched as f64 / time) as u64,
             false => calm.fetched,
         };
         // Mostly soon, and sometimes late enough for the longest step to come to its end.
-        let moment = random.moment(calm.prep).mul_f64(1.2 * random.share());
+        let moment = random
+            .moment(calm.prep)
+            .mul_f64(4.0 * MEAN * random.share());
         let begun = Instant::now();
         while begun.elapsed() < moment {
             let precaches = site.last_run(ORIGIN)?.contains("\"precache-images\"");

@@ -26,6 +26,9 @@ const BYTES_PER_SECOND: u64 = 32 << 20;
 /// Between two prunings, at most; none where objects get their names.
 const PRUNE_PAUSE: Duration = Duration::from_secs(2);
 
+/// After that time without an answer a registry has none to give.
+const QUIET: Duration = Duration::from_millis(500);
+
 /// How long a node may take for what is waited for here.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -238,12 +241,18 @@ fn row(site: &Site, what: &str, tag: &str, during: impl FnOnce() -> Result<()>) 
             took.as_secs_f32()
         );
     }
+    let served = site.registry.served()?;
     for (what, announced, fetched) in rows {
         ensure!(
             differ(announced, fetched) <= TOLERANCE,
-            "{what}: {:#} {:#}",
+            "{what}: {:#} {:#} {:#?}",
             told.document["fetch"],
-            told.document["images"]
+            told.document["images"],
+            served
+                .iter()
+                .skip(since)
+                .filter(|served| served.bytes > 1 << 20)
+                .collect::<Vec<_>>()
         );
     }
     Ok(())
@@ -260,14 +269,19 @@ fn begin_and_kill(site: &Site, tag: &str, moment: impl Fn() -> Result<bool>) -> 
         ensure!(begun.elapsed() < LIMIT, "the moment does not come");
         thread::sleep(Duration::from_millis(5));
     }
-    let unit = "lifecycle-agent.service";
-    site.node
-        .run(&["systemctl", "kill", "--signal=SIGKILL", unit])?;
-    site.node.run(&["systemctl", "stop", unit])?;
-    // What was cut off is in the registry's log when it has noticed.
-    while fetched(site, SEED, since)? == 0 {
+    // In one go: systemd would start it again after a second.
+    let script = "systemctl kill --signal=SIGKILL lifecycle-agent; systemctl stop lifecycle-agent";
+    site.node.run(&["sh", "-ec", script])?;
+    // What was cut off is in the registry's log as soon as it has noticed.
+    let mut answered = since;
+    loop {
+        thread::sleep(QUIET);
+        let now = site.registry.served()?.len();
+        if now > since && now == answered {
+            break;
+        }
+        answered = now;
         ensure!(begun.elapsed() < LIMIT, "the registry goes on");
-        thread::sleep(Duration::from_millis(50));
     }
     meter.limit(None);
     Ok(())

@@ -83,8 +83,10 @@ impl Meter {
     /// From now on at most so many bytes go in a second, or as many as want to.
     pub fn limit(&self, bytes_per_second: Option<u64>) {
         let mut state = self.shared.lock();
-        (state.rate, state.next) = (bytes_per_second, None);
-        self.shared.changed.notify_all();
+        if state.rate != bytes_per_second {
+            (state.rate, state.next) = (bytes_per_second, None);
+            self.shared.changed.notify_all();
+        }
     }
 }
 
