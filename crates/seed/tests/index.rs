@@ -278,6 +278,21 @@ fn indexes_that_lie_are_refused() {
         "ostree.tgz",
         reason,
     );
+    let reason = "has a member with more objects than it can hold";
+    let fill = |x: &mut Index, more| {
+        let member = &mut x.ostree.members[2];
+        let room = member.inflated / 512 + more;
+        let others = (member.objects.len() as u32..room).map(|number| {
+            let mut id = file(200);
+            id.checksum[..4].copy_from_slice(&number.to_le_bytes());
+            id
+        });
+        member.objects.extend(others);
+    };
+    check(|x| fill(x, 1), "ostree.tgz", reason);
+    let mut full = sample();
+    fill(&mut full, 0);
+    assert_eq!(decode(&full.encode()), Ok(full));
     let reason = "does not have the commit, and no other";
     check(|x| x.commit = [2; 32], "ostree.tgz", reason);
     check(

@@ -307,6 +307,13 @@ impl Input<'_> {
             return Err(wrong(what, "has a member that is too short or too long"));
         };
         let (count, continues) = (objects >> 1, objects & 1 == 1);
+        // Each has a header of a block in it.
+        if count > u64::from(inflated / block) {
+            return Err(wrong(
+                what,
+                "has a member with more objects than it can hold",
+            ));
+        }
         let count = self.fitting(count, OBJECT)?;
         let mut objects = Vec::with_capacity(count);
         for _ in 0..count {
