@@ -5,6 +5,8 @@ use std::io;
 use node::{ErrorKind, PortError, PortResult};
 use ostree::{gio, glib};
 
+use crate::tree::RemoveError;
+
 /// What kind of failure an input/output error is. A full disk stays full until somebody frees space, so it is
 /// permanent; what is worth another try are resources that come back.
 pub(crate) fn io_kind(error: &io::Error) -> ErrorKind {
@@ -39,6 +41,16 @@ pub(crate) trait Attempt<T> {
 impl<T> Attempt<T> for io::Result<T> {
     fn attempt(self, context: impl FnOnce() -> String) -> PortResult<T> {
         self.map_err(|error| PortError::new(io_kind(&error), context(), error))
+    }
+}
+
+impl<T> Attempt<T> for Result<T, RemoveError> {
+    fn attempt(self, context: impl FnOnce() -> String) -> PortResult<T> {
+        match self {
+            Ok(removed) => Ok(removed),
+            Err(RemoveError::Stopped) => Err(PortError::stopped(context())),
+            Err(RemoveError::Io(error)) => Err(error).attempt(context),
+        }
     }
 }
 

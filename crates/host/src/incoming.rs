@@ -11,17 +11,17 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use api::{Digest, StaterootName};
+use node::PortResult;
 use node::ports::SeedPin;
 use node::steps::VAR_UNPACKED;
-use node::{PortError, PortResult};
 use rustix::fs::RenameFlags;
 use seed::extract::Mark;
 use serde::{Deserialize, Serialize};
 
 use crate::directory::Anchor;
-use crate::failure::{Attempt, io_kind};
+use crate::failure::Attempt;
 use crate::layout::Layout;
-use crate::tree::{self, RemoveError};
+use crate::tree;
 
 /// Its name in the stateroot.
 const NAME: &str = "incoming";
@@ -158,10 +158,7 @@ impl Incoming {
         let Some(place) = place.attempt(attempt)?.flatten() else {
             return Ok(());
         };
-        tree::remove(&place, &mut |_| true).map_err(|error| match error {
-            RemoveError::Io(error) => PortError::new(io_kind(&error), attempt(), error),
-            RemoveError::Stopped => PortError::stopped(attempt()),
-        })
+        tree::remove(&place, &mut |_| true).attempt(attempt)
     }
 
     /// Removes what fetches have left for any stateroot.
@@ -257,10 +254,7 @@ impl Incoming {
         let Some(place) = place.attempt(attempt)?.flatten() else {
             return Ok(());
         };
-        tree::remove(&place, &mut |_| true).map_err(|error| match error {
-            RemoveError::Io(error) => PortError::new(io_kind(&error), attempt(), error),
-            RemoveError::Stopped => PortError::stopped(attempt()),
-        })
+        tree::remove(&place, &mut |_| true).attempt(attempt)
     }
 
     /// Takes over the marks that the stateroot's `/var` has: whose it is must be known at every moment.

@@ -9,9 +9,9 @@ use node::{ErrorKind, PortError, PortResult};
 use seed::reader::Documents;
 
 use crate::directory::Anchor;
-use crate::failure::{Attempt, io_kind};
+use crate::failure::Attempt;
 use crate::seed_failure::read_error;
-use crate::tree::{self, RemoveError};
+use crate::tree;
 
 /// The documents of a seed.
 pub(crate) fn content(pin: &SeedPin, documents: &Documents) -> PortResult<SeedContent> {
@@ -82,10 +82,7 @@ pub(crate) fn delete(etc: &Path, deletions: &str) -> PortResult<()> {
         let Some(place) = anchor.place(rel).attempt(|| attempt(line))? else {
             continue;
         };
-        tree::remove(&place, &mut |_| true).map_err(|error| match error {
-            RemoveError::Io(error) => PortError::new(io_kind(&error), attempt(line), error),
-            RemoveError::Stopped => PortError::stopped(attempt(line)),
-        })?;
+        tree::remove(&place, &mut |_| true).attempt(|| attempt(line))?;
     }
     Ok(())
 }

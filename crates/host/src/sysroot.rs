@@ -18,7 +18,7 @@ use crate::layout::Layout;
 use crate::objects::discard_staged;
 use crate::reachable::all_present;
 use crate::sysroot_writer::{writing, writing_watched};
-use crate::tree::{self, RemoveError};
+use crate::tree;
 
 /// Refs that keep an imported commit from being pruned until a deployment does: this and the commit's checksum.
 const IMPORTED: &str = "lifecycle-agent/";
@@ -409,11 +409,7 @@ impl Ostree for HostOstree {
                 !done.is_multiple_of(ENTRIES_PER_REPORT)
                     || watch.progress(done, None, stateroot.as_str())
             };
-            match tree::remove(&place, &mut seen) {
-                Ok(()) => Ok(()),
-                Err(RemoveError::Stopped) => Err(PortError::stopped(attempt())),
-                Err(RemoveError::Io(error)) => Err(error).attempt(attempt),
-            }
+            tree::remove(&place, &mut seen).attempt(attempt)
         })
     }
 
