@@ -5,7 +5,6 @@
 //! are written here, in libostree's repository format: every checksum is computed and compared before an object can be
 //! seen, objects that are there are left alone, and all of them get their names at once, after their content is durable.
 
-mod batches;
 mod growing;
 
 use std::collections::BTreeMap;
@@ -30,8 +29,6 @@ use crate::directory::{Anchor, names};
 use crate::failure::{Attempt, io_kind};
 use crate::layout::Layout;
 use crate::tree;
-pub(crate) use batches::recorded_at;
-use batches::Batches;
 pub(crate) use growing::Growth;
 
 /// Below the repository: where objects are until all of them are durable. libostree removes what is left here for long.
@@ -109,8 +106,6 @@ pub(crate) struct ObjectStore {
     staged: OwnedFd,
     /// Where long objects grow that may be gone on with after a restart.
     growing: OwnedFd,
-    /// Where the others are staged, if a restart goes on with them too.
-    batches: Option<Batches>,
     /// What [`Self::has`] has found: it is not staged, and could be pruned before it is protected. A seed of the node's own
     /// release has 100,000 of them, of 33 bytes.
     found: Mutex<Vec<ObjectId>>,
@@ -120,32 +115,18 @@ impl ObjectStore {
     /// Opens the node's repository for objects, where `/sysroot` is writable, without what an earlier import has left.
     pub(crate) fn open(layout: &Layout, repo: &ostree::Repo) -> PortResult<Self> {
         discard_staged(layout)?;
-        Self::begin(layout, repo)
+        Self::reopen(layout, repo)
     }
 
-    /// As [`Self::open`], with what an earlier import like this has made durable, and with the long objects that it has not
-    /// written to their ends.
+    /// As [`Self::open`], with the long objects that an earlier import has not written to their ends.
     pub(crate) fn reopen(layout: &Layout, repo: &ostree::Repo) -> PortResult<Self> {
-        let attempt = || "taking over what an earlier import has staged".to_owned();
-        let staging = layout.sysroot().join("ostree/repo").join(STAGING);
-        if staging.is_dir() {
-            let earlier = Self::begin(layout, repo)?;
-            let recorded = batches::recorded(&staging);
-            earlier.adopt_staged(&recorded, false).attempt(attempt)?;
-        }
-        discard(layout, STAGING)?;
-        let store = Self::begin(layout, repo)?;
-        let batches = Some(Batches::default());
-        Ok(Self { batches, ..store })
-    }
-
-    fn begin(layout: &Layout, repo: &ostree::Repo) -> PortResult<Self> {
         let path = layout.sysroot().join("ostree/repo");
         let attempt = || format!("opening the objects of {}", path.display());
         if repo.mode() != ostree::RepoMode::Bare {
             let text = "the node's ostree repository is not of mode bare; seeds cannot be imported";
             return Err(PortError::plain(ErrorKind::Permanent, text));
         }
+        discard(layout, STAGING)?;
         let [staging, growing] = [STAGING, growing::DIRECTORY].map(|name| path.join(name));
         std::fs::create_dir_all(&staging).attempt(attempt)?;
         std::fs::create_dir_all(&growing).attempt(attempt)?;
@@ -153,7 +134,6 @@ impl ObjectStore {
             objects: open_directory(&path.join("objects")).attempt(attempt)?,
             staged: open_directory(&staging).attempt(attempt)?,
             growing: open_directory(&growing).attempt(attempt)?,
-            batches: None,
             staging,
             found: Mutex::default(),
         })
@@ -219,7 +199,6 @@ impl ObjectStore {
             }
             Payload::Symlink(meta, target) => self.link(id, meta, target)?,
         }
-        self.note_staged(id);
         Ok(())
     }
 
@@ -251,18 +230,13 @@ impl ObjectStore {
         describe(&file, meta)?;
         verify(hasher, id).inspect_err(|_| {
             // Left where it is it would be removed before the next import.
-            fs::unlinkat(&self.staged, self.staged_path(id), AtFlags::empty()).ok();
-        })?;
-        self.note_staged(id);
-        Ok(())
+            fs::unlinkat(&self.staged, id.path(), AtFlags::empty()).ok();
+        })
     }
 
     /// Makes all staged objects durable and gives them their names, the commits' last.
     pub(crate) fn adopt(&self) -> io::Result<()> {
         fs::syncfs(&self.staged)?;
-        if let Some(batches) = &self.batches {
-            return self.adopt_staged(&batches.take_all(), true);
-        }
         let mut commits = vec![];
         for directory in names(&self.staged)? {
             let from = open_below(&self.staged, directory.as_bytes())?;
@@ -285,6 +259,14 @@ impl ObjectStore {
         }
         for (from, to, name) in commits {
             rename(&from, &to, name.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Gives staged objects their names; they are durable already.
+    pub(crate) fn adopt_some(&self, ids: &[ObjectId]) -> io::Result<()> {
+        for id in ids {
+            self.adopt_from(&self.staged, &id.path(), id)?;
         }
         Ok(())
     }
@@ -325,7 +307,7 @@ impl ObjectStore {
     fn create(&self, id: &ObjectId) -> Result<Option<File>, Refusal> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let path = self.staged_path(id);
+        let path = id.path();
         let create = || {
             fs::openat(
                 &self.staged,
@@ -334,7 +316,7 @@ impl ObjectStore {
                 Mode::from_raw_mode(0o600),
             )
         };
-        match self.in_directory(&path, create) {
+        match self.in_directory(id, create) {
             Ok(file) => Ok(Some(file.into())),
             Err(Errno::EXIST) => Ok(None),
             Err(error) => Err(error.into()),
@@ -342,8 +324,8 @@ impl ObjectStore {
     }
 
     fn link(&self, id: &ObjectId, meta: &FileMetadata, target: &str) -> Result<(), Refusal> {
-        let path = self.staged_path(id);
-        match self.in_directory(&path, || fs::symlinkat(target, &self.staged, path.as_str())) {
+        let path = id.path();
+        match self.in_directory(id, || fs::symlinkat(target, &self.staged, path.as_str())) {
             Ok(()) => {}
             Err(Errno::EXIST) => return Ok(()),
             Err(error) => return Err(error.into()),
@@ -363,12 +345,12 @@ impl ObjectStore {
     /// Runs `make` again with the object's directory made, if that was missing.
     fn in_directory<T>(
         &self,
-        path: &str,
+        id: &ObjectId,
         make: impl Fn() -> rustix::io::Result<T>,
     ) -> rustix::io::Result<T> {
         match make() {
             Err(Errno::NOENT) => {
-                let directory = path.split_once('/').map_or(path, |(directory, _)| directory);
+                let directory = directory(id);
                 match fs::mkdirat(&self.staged, directory, Mode::from_raw_mode(0o700)) {
                     Ok(()) | Err(Errno::EXIST) => make(),
                     Err(error) => Err(error),
