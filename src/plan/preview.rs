@@ -155,7 +155,8 @@ impl Known {
             .filter(|need| need.filesystem == Filesystem::Sysroot)
             .map(|need| need.bytes.saturating_sub(SYSROOT_RESERVE))
             .sum();
-        let installed: u64 = self.missing.as_ref().map_or(whole, |found| found.inflated);
+        let inflated = self.missing.as_ref().map(|found| found.inflated);
+        let installed = to_install(whole, inflated, self.is_fetched);
         let limit = limits_to_plan_with(subject)
             .ok()
             .and_then(|limits| limits.fetch.bytes_per_second)
@@ -183,6 +184,15 @@ impl Known {
 }
 
 /// Files that one of two MachineConfigs writes, and those that they write differently.
+/// Bytes that are still to be written, where all of the seed takes `whole`, and the index says that `inflated` are missing. A
+/// seed is installed as it arrives: when it is fetched, it is installed.
+fn to_install(whole: u64, inflated: Option<u64>, is_fetched: bool) -> u64 {
+    match is_fetched {
+        true => 0,
+        false => inflated.unwrap_or(whole),
+    }
+}
+
 fn file_changes(seed: &BTreeMap<String, String>, own: &BTreeMap<String, String>) -> FileChanges {
     let listed = |of: &BTreeMap<String, String>, lists: &dyn Fn(&String, &String) -> bool| {
         let paths = of.iter().filter(|(path, mark)| lists(path, mark));
@@ -210,6 +220,18 @@ fn file_changes(seed: &BTreeMap<String, String>, own: &BTreeMap<String, String>)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_fetched_is_installed() {
+        let check = |inflated, is_fetched, expect| {
+            assert_eq!(to_install(700, inflated, is_fetched), expect);
+        };
+        check(None, false, 700);
+        check(Some(30), false, 30);
+        // Of what was fetched nothing is asked, and nothing known.
+        check(None, true, 0);
+        check(Some(30), true, 0);
+    }
 
     #[test]
     fn files_that_change() {
