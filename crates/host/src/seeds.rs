@@ -21,7 +21,7 @@ use seed::reader::{Part, SeedReader};
 use seed::registry::{RegistryError, Resolved, Sources};
 
 use crate::directory::Anchor;
-use crate::failure::{Attempt, io_kind};
+use crate::failure::Attempt;
 use crate::files::HostFiles;
 use crate::import;
 use crate::incoming::Incoming;
@@ -37,7 +37,7 @@ use crate::seed_signature;
 use crate::sysroot::{is_complete, repository};
 use crate::sysroot_writer::{Relay, writing, writing_watched};
 use crate::transfer::{Stop, Transfer};
-use crate::tree::{self, RemoveError};
+use crate::tree;
 
 /// Seeds of a node.
 #[derive(Clone, Debug)]
@@ -59,20 +59,28 @@ impl HostSeeds {
         secret: &PullSecret,
         watch: &dyn Watch,
     ) -> PortResult<Option<Missing>> {
-        match self.indexed(pin) {
-            Some(_) => indexed::missing(&self.layout, pin, secret, watch),
-            None => Ok(None),
+        match self.is_spooled(pin) {
+            false => indexed::missing(&self.layout, pin, secret, watch),
+            true => Ok(None),
         }
     }
 
     /// Where the index of a seed lies that is to be fetched by it. What was begun to be spooled is spooled to its end.
     fn indexed(&self, pin: &SeedPin) -> Option<(Place, Blob)> {
-        let place = indexed::place(pin)?;
+        match self.is_spooled(pin) {
+            false => indexed::place(pin),
+            true => None,
+        }
+    }
+
+    /// Whether something of a layer is in the spool.
+    fn is_spooled(&self, pin: &SeedPin) -> bool {
         let blobs = self.spool_path().join("blobs/sha256");
-        let hex = place.1.digest.hex();
-        let names = [hex.to_owned(), format!("{hex}.partial")];
-        let is_spooled = names.iter().any(|name| blobs.join(name).exists());
-        (!is_spooled).then_some(place)
+        pin.layers.iter().any(|(digest, _)| {
+            let hex = digest.hex();
+            let names = [hex.to_owned(), format!("{hex}.partial")];
+            names.iter().any(|name| blobs.join(name).exists())
+        })
     }
 
     fn spool_path(&self) -> PathBuf {
@@ -317,6 +325,16 @@ async fn fetch_layers(
     }
 }
 
+/// The label that says where the seed's index lies, if it can be used.
+fn index(pin: &seed::pin::SeedPin) -> Option<String> {
+    let index = pin.index().unwrap_or_else(|error| {
+        let error: &dyn std::error::Error = &error;
+        tracing::warn!(error, image = %pin.reference, "all of the seed is fetched");
+        None
+    });
+    index.map(ToOwned::to_owned)
+}
+
 /// A pin as the crate `seed` has it; only what reading from the spool needs.
 fn format_pin(pin: &SeedPin) -> seed::pin::SeedPin {
     let blob = |(digest, size): &(api::Digest, u64)| Blob {
@@ -377,7 +395,7 @@ impl Seeds for HostSeeds {
             format_version: label(api::label::SEED_FORMAT_VERSION),
             cluster_info: label(api::label::SEED_CLUSTER_INFO),
             node_facts: label(api::label::SEED_NODE_FACTS),
-            index: label(api::label::SEED_INDEX),
+            index: index(&pin),
             architecture,
             signature: None,
             documents: (resolved.manifest.len() + resolved.config.len()) as u64,
@@ -485,10 +503,7 @@ impl Seeds for HostSeeds {
             .attempt(attempt)?
             .flatten();
         let Some(place) = place else { return Ok(()) };
-        tree::remove(&place, &mut |_| true).map_err(|error| match error {
-            RemoveError::Io(error) => PortError::new(io_kind(&error), attempt(), error),
-            RemoveError::Stopped => PortError::stopped(attempt()),
-        })
+        tree::remove(&place, &mut |_| true).attempt(attempt)
     }
 }
 

@@ -7,6 +7,8 @@ use api::seed_info::SeedClusterInfo;
 use api::{Digest, ImageRef};
 use serde::{Deserialize, Serialize};
 
+use crate::index::PlaceError;
+
 /// One blob of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blob {
@@ -52,6 +54,21 @@ impl SeedPin {
         label
             .map(|label| document::parse(label.as_bytes()))
             .transpose()
+    }
+
+    /// The label that says where the seed's index lies, as it is.
+    ///
+    /// # Errors
+    ///
+    /// When a layer is compressed: ranges of it are no ranges of the archive that an index speaks of.
+    pub fn index(&self) -> Result<Option<&str>, PlaceError> {
+        let Some(label) = self.labels.get(api::label::SEED_INDEX) else {
+            return Ok(None);
+        };
+        match self.layers.iter().all(|layer| is_plain(&layer.media_type)) {
+            true => Ok(Some(label)),
+            false => Err(PlaceError::Wrong("the layer is compressed")),
+        }
     }
 
     /// Bytes of all layers as stored.
@@ -152,9 +169,18 @@ pub fn parse_manifest(bytes: &[u8]) -> Result<(Blob, Vec<Blob>), ImageError> {
     Ok((config, layers))
 }
 
+/// Media types of layers that are not compressed; those of others begin like them.
+const PLAIN: [&str; 2] = [
+    "application/vnd.oci.image.layer.v1.tar",
+    "application/vnd.docker.image.rootfs.diff.tar",
+];
+
 fn is_tar(media_type: &str) -> bool {
-    media_type.starts_with("application/vnd.oci.image.layer.v1.tar")
-        || media_type.starts_with("application/vnd.docker.image.rootfs.diff.tar")
+    PLAIN.iter().any(|plain| media_type.starts_with(plain))
+}
+
+fn is_plain(media_type: &str) -> bool {
+    PLAIN.contains(&media_type)
 }
 
 fn blob(descriptor: Descriptor) -> Result<Blob, ImageError> {
@@ -210,6 +236,35 @@ mod tests {
         check(r#"{"architecture":"","config":null}"#, None);
         check(r#"{"config":null}"#, None);
         check("[", None);
+    }
+
+    #[test]
+    fn only_layers_that_are_not_compressed_have_an_index() {
+        let digest: Digest = format!("sha256:{}", "ab".repeat(32)).parse().unwrap();
+        let blob = |media_type: &str| Blob {
+            digest: digest.clone(),
+            size: 1,
+            media_type: media_type.to_owned(),
+        };
+        let check = |label: Option<&str>, layers: &[&str], expect: Option<Option<&str>>| {
+            let label = label.map(|label| (api::label::SEED_INDEX.to_owned(), label.to_owned()));
+            let pin = SeedPin {
+                reference: "registry.example/seed:1".parse().unwrap(),
+                digest: digest.clone(),
+                labels: label.into_iter().collect(),
+                layers: layers.iter().map(|kind| blob(kind)).collect(),
+                config: blob(""),
+            };
+            assert_eq!(pin.index().ok(), expect, "{layers:?}");
+        };
+        let [oci, docker] = PLAIN;
+        check(Some("{}"), &[oci], Some(Some("{}")));
+        check(Some("{}"), &[docker], Some(Some("{}")));
+        for end in ["+gzip", "+zstd", ".gzip", "x"] {
+            check(Some("{}"), &[&format!("{oci}{end}")], None);
+        }
+        check(Some("{}"), &[oci, &format!("{oci}+gzip")], None);
+        check(None, &[&format!("{oci}+gzip")], Some(None));
     }
 
     #[test]

@@ -144,7 +144,7 @@ impl Faulty {
                 "size": config.len(),
             },
             "layers": [{
-                "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
+                "mediaType": "application/vnd.oci.image.layer.v1.tar",
                 "digest": digest(layer),
                 "size": layer.len(),
             }],
@@ -181,6 +181,12 @@ impl Faulty {
         self.shared.tokens.store(true, SeqCst);
     }
 
+    /// Takes no more connections: the port is closed, soon.
+    pub(crate) fn end(&self) {
+        self.shared.ended.store(true, SeqCst);
+        drop(TcpStream::connect(("127.0.0.1", self.shared.port)));
+    }
+
     /// Bytes of the layer that were sent.
     pub(crate) fn sent(&self) -> u64 {
         self.shared.sent.load(SeqCst)
@@ -189,8 +195,7 @@ impl Faulty {
 
 impl Drop for Faulty {
     fn drop(&mut self) {
-        self.shared.ended.store(true, SeqCst);
-        drop(TcpStream::connect(("127.0.0.1", self.shared.port)));
+        self.end();
     }
 }
 
