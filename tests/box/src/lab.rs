@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 
 use crate::cache::cache_dir;
 use crate::command::{command, succeed};
+use crate::control_group;
 use crate::install::{self, NodeConfig};
 use crate::network::{self, Namespace};
 use crate::node::Node;
@@ -42,6 +43,7 @@ impl Lab {
         let labs = cache_dir().join("mini-sno/labs");
         fs::create_dir_all(&labs).with_context(|| format!("creating {}", labs.display()))?;
         network::sweep()?;
+        control_group::sweep();
         for entry in fs::read_dir(&labs).with_context(|| format!("reading {}", labs.display()))? {
             let entry = entry?;
             if network::owner_is_gone(&entry.file_name().to_string_lossy()) {

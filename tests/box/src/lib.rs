@@ -19,6 +19,7 @@
 mod cache;
 mod cluster;
 mod command;
+mod control_group;
 mod image;
 mod install;
 mod lab;

@@ -1,5 +1,6 @@
 //! One boot: `systemd-nspawn` on one deployment.
 
+use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -35,8 +36,14 @@ impl Ended {
     }
 }
 
+/// Moves into the control group that the first argument names, if it names one, and runs the others.
+const IN_GROUP: &str =
+    "[ -z \"$0\" ] || { mkdir -p \"$0\"; echo $$ >\"$0/cgroup.procs\"; }; exec \"$@\"";
+
 /// Boots `deployment` of `disk` as machine `name`. The guest's console goes to the file `console`
 /// in the disk's directory; what systemd reports goes to the socket `notify`.
+///
+/// Guests in one control group would share the groups of their units: stopping a service of one would end that of another.
 ///
 /// The calling thread has to last as long as the guest: the kernel kills nspawn when it ends.
 pub(crate) fn spawn(
@@ -46,6 +53,7 @@ pub(crate) fn spawn(
     network: &Namespace,
     notify: &Path,
     address: Ipv4Addr,
+    group: Option<&Path>,
 ) -> Result<Child> {
     let console = disk.dir.join("console");
     let out = OpenOptions::new()
@@ -60,10 +68,9 @@ pub(crate) fn spawn(
         |option: &str, from: &Path, to: &str| format!("--{option}={}:{to}:norbind", from.display());
     let mut command = Command::new("setpriv");
     command
+        .args(["--pdeathsig", "KILL", "--", "sh", "-ec", IN_GROUP])
+        .arg(group.map_or(OsStr::new(""), |group| group.as_os_str()))
         .args([
-            "--pdeathsig",
-            "KILL",
-            "--",
             // Ended by a signal, nspawn leaves its guest running. As process 1 of a namespace it
             // takes everything below along.
             "unshare",

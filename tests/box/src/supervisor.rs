@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
+use crate::control_group::ControlGroup;
 use crate::install::Disk;
 use crate::lab::Ground;
 use crate::network::Namespace;
@@ -208,6 +209,7 @@ impl Shared {
         let network =
             Namespace::create_node(&name, &self.ground.namespace, self.address.octets()[3])?;
         let notify = Notify::bind(&name)?;
+        let group = ControlGroup::named(&name);
         let mut child = nspawn::spawn(
             &self.name,
             &self.disk,
@@ -215,6 +217,7 @@ impl Shared {
             &network,
             &notify.path,
             self.address,
+            group.as_ref().map(ControlGroup::dir),
         )?;
         let pid = i32::try_from(child.id()).context("pid of nspawn")?;
         {
