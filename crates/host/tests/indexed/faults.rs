@@ -70,6 +70,53 @@ fn a_stop_ends_it_within_seconds() {
     assert!(site.is_whole(&image));
 }
 
+/// Lets the node ask the mirror before the registry that images name.
+fn set_mirror(site: &Site, own: &Faulty, mirror: &Faulty) {
+    let place = |server: &Faulty| {
+        let image = server.image();
+        let (place, _) = image.as_str().rsplit_once(':').unwrap();
+        place.to_owned()
+    };
+    let containers = site.node.layout.booted().join("etc/containers");
+    fs::create_dir_all(&containers).unwrap();
+    let text = format!(
+        "[[registry]]\nlocation = \"{}\"\n[[registry.mirror]]\nlocation = \"{}\"\n",
+        place(own),
+        place(mirror)
+    );
+    fs::write(containers.join("registries.conf"), text).unwrap();
+}
+
+/// As on a disconnected site.
+#[test]
+fn a_bad_mirror_is_enough_where_nothing_else_answers() {
+    let ground = tempfile::tempdir_in("/var/tmp").unwrap();
+    let image = Image::make(ground.path(), 300);
+    let own = serve(&image);
+    let whole = Site::new(&[&own]);
+    whole.install(&own, How::Whole);
+    let expect = whole.seen(&image);
+    own.end();
+    let check = |what: &str, prepare: &dyn Fn(&Faulty)| {
+        let mirror = serve(&image);
+        prepare(&mirror);
+        let site = Site::new(&[&own, &mirror]);
+        set_mirror(&site, &own, &mirror);
+        let outcome = site.install(&own, How::Parts);
+        println!("{what}: {} KiB, {:?}", mirror.sent() >> 10, outcome.took);
+        // All of it came, as one stream.
+        assert!(mirror.sent() >= image.layer.len() as u64, "{what}");
+        assert!(site.is_whole(&image), "{what}");
+        assert_same(what, &site.seen(&image), &expect);
+    };
+    check("ignored range", &|mirror| {
+        mirror.always(Some(Fault::IgnoredRange));
+    });
+    check("wrong byte, once", &|mirror| {
+        mirror.will(&[Fault::WrongByte])
+    });
+}
+
 #[test]
 fn a_bad_mirror_is_passed_over() {
     let ground = tempfile::tempdir_in("/var/tmp").unwrap();
@@ -82,19 +129,7 @@ fn a_bad_mirror_is_passed_over() {
         let mirror: Faulty = serve(&image);
         mirror.always(fault);
         let site = Site::new(&[&own, &mirror]);
-        let place = |server: &Faulty| {
-            let image = server.image();
-            let (place, _) = image.as_str().rsplit_once(':').unwrap();
-            place.to_owned()
-        };
-        let containers = site.node.layout.booted().join("etc/containers");
-        fs::create_dir_all(&containers).unwrap();
-        let text = format!(
-            "[[registry]]\nlocation = \"{}\"\n[[registry.mirror]]\nlocation = \"{}\"\n",
-            place(&own),
-            place(&mirror)
-        );
-        fs::write(containers.join("registries.conf"), text).unwrap();
+        set_mirror(&site, &own, &mirror);
         let outcome = site.install(&own, How::Parts);
         println!("{what}: {} KiB of the source", outcome.sent >> 10);
         assert!(of_own(outcome.sent), "{what}: {}", outcome.sent);
