@@ -334,12 +334,21 @@ fn a_receiver_that_goes_ends_the_fetch() {
         // It lives on, and nobody takes permits any more.
         let kept = close.then_some(batches);
         if close {
+            // There is no room, and nobody makes any.
+            out.try_send(Batch::default()).unwrap();
             allowance.close();
         }
         let expected = pieces.iter().map(|(piece, _)| *piece);
         let mut sink = Pieces::new(expected, out, allowance);
-        let result = block_on(ranges.fetch(RANGE, &mut sink, &mut ()));
+        let fetched = async {
+            let result = ranges.fetch(RANGE, &mut sink, &mut ()).await;
+            (result, sink.finish().await)
+        };
+        let limit = std::time::Duration::from_secs(20);
+        let ended = block_on(async { tokio::time::timeout(limit, fetched).await });
+        let (result, taken) = ended.unwrap();
         assert_eq!(kind(&result.unwrap_err()), "Store", "{what}");
+        assert!(!taken, "{what}");
         drop(kept);
     };
     check("gone", false);

@@ -94,10 +94,13 @@ impl Pieces {
         }
         let bytes = u32::try_from(batch.bytes.len()).unwrap_or(u32::MAX);
         match self.allowance.acquire_many(bytes).await {
-            Ok(permits) => permits.forget(),
+            Ok(permits) => {
+                permits.forget();
+                self.gone |= self.out.send(batch).await.is_err();
+            }
+            // Whoever closed it may keep a receiver that takes nothing any more: there is no room to wait for.
             Err(_closed) => self.gone = true,
         }
-        self.gone |= self.out.send(batch).await.is_err();
     }
 
     /// Judges the first expected piece, of which all bytes are there.
