@@ -37,7 +37,8 @@ pub(crate) fn measure(ground: &Ground) -> Result<Floor> {
             .current_dir(&ground.dir))?;
         Ok(started.elapsed().as_secs_f64())
     };
-    let blob = "$(find registry/docker/registry/v2/blobs -name data -size +100M)";
+    let found = find(ground);
+    let blob = format!("$({found})");
     let digest = format!("sha256:$(basename $(dirname {blob}))");
     let image = ground.image();
     let (registry, _) = image.split_once('/').context("the seed's reference")?;
@@ -66,15 +67,18 @@ pub(crate) fn measure(ground: &Ground) -> Result<Floor> {
     })
 }
 
+/// The command that finds the stock seed's layer in the registry's storage.
+fn find(ground: &Ground) -> String {
+    let size = ground.seed.compressed;
+    format!("find registry/docker/registry/v2/blobs -name data -size {size}c")
+}
+
 /// Inflates the layer and, on another thread, the archives in it.
 fn inflate(ground: &Ground) -> Result<f64> {
     use seed::archive::{ArchiveReader, Decoded, Names};
     use std::io::{Read as _, sink};
     let blob = run(Command::new("sh")
-        .args([
-            "-c",
-            "find registry/docker/registry/v2/blobs -name data -size +100M",
-        ])
+        .args(["-c", &find(ground)])
         .current_dir(&ground.dir))?;
     let started = Instant::now();
     let file = fs::File::open(ground.dir.join(blob))?;

@@ -26,7 +26,7 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use node::ports::{FetchRequest, PullSecret, SeedContent, SeedPin, Watch};
 use node::{ErrorKind, PortError, PortResult};
 use ostree::{Repo, gio};
-use seed::index::{Index, Place};
+use seed::index::{Index, ObjectId, Place};
 use seed::pin::Blob;
 use seed::reader::Documents;
 use seed::registry::{Batch, Ranges, RegistryError};
@@ -38,7 +38,7 @@ use crate::failure::Attempt;
 use crate::import;
 use crate::incoming::{Incoming, Progress};
 use crate::layout::Layout;
-use crate::objects::{Growth, ObjectStore};
+use crate::objects::{Growth, ObjectStore, recorded_at};
 use crate::seed_access::{Places, pinned, runtime};
 use crate::seed_content::content;
 use crate::seed_failure::registry_kind;
@@ -162,8 +162,10 @@ fn lacking(
     let documents = session.documents(&found.index, &transfer)?;
     let content = content(pin, &documents)?;
     let objects = layout.sysroot().join("ostree/repo/objects");
-    let is_present =
-        |id: &seed::index::ObjectId| std::fs::symlink_metadata(objects.join(id.path())).is_ok();
+    let staged = recorded_at(layout);
+    let is_present = |id: &ObjectId| {
+        staged.contains(id) || std::fs::symlink_metadata(objects.join(id.path())).is_ok()
+    };
     let growth = Growth::noted(layout);
     let incoming = Incoming::find(layout, &pin.digest);
     let progress = incoming.as_ref().map(|(_, progress)| progress);
@@ -376,9 +378,7 @@ impl Install<'_> {
             self.repo
                 .mark_commit_partial(commit, true)
                 .attempt(attempt)?;
-            self.store.sync().attempt(attempt)?;
-            let id = import::commit_id(commit).attempt(attempt)?;
-            self.store.adopt_some(&[id]).attempt(attempt)?;
+            self.store.adopt().attempt(attempt)?;
         }
         import::protect(self.repo, commit)
     }

@@ -5,6 +5,7 @@
 //! are written here, in libostree's repository format: every checksum is computed and compared before an object can be
 //! seen, objects that are there are left alone, and all of them get their names at once, after their content is durable.
 
+mod batches;
 mod growing;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,8 @@ use crate::directory::{Anchor, names};
 use crate::failure::{Attempt, io_kind};
 use crate::layout::Layout;
 use crate::tree;
+use batches::Batches;
+pub(crate) use batches::recorded_at;
 pub(crate) use growing::Growth;
 
 /// Below the repository: where objects are until all of them are durable. libostree removes what is left here for long.
@@ -106,6 +109,8 @@ pub(crate) struct ObjectStore {
     staged: OwnedFd,
     /// Where long objects grow that may be gone on with after a restart.
     growing: OwnedFd,
+    /// Where the others are staged, if a restart goes on with them too.
+    batches: Option<Batches>,
     /// What [`Self::has`] has found: it is not staged, and could be pruned before it is protected. A seed of the node's own
     /// release has 100,000 of them, of 33 bytes.
     found: Mutex<Vec<ObjectId>>,
@@ -115,18 +120,32 @@ impl ObjectStore {
     /// Opens the node's repository for objects, where `/sysroot` is writable, without what an earlier import has left.
     pub(crate) fn open(layout: &Layout, repo: &ostree::Repo) -> PortResult<Self> {
         discard_staged(layout)?;
-        Self::reopen(layout, repo)
+        Self::begin(layout, repo)
     }
 
-    /// As [`Self::open`], with the long objects that an earlier import has not written to their ends.
+    /// As [`Self::open`], with what an earlier import like this has made durable, and with the long objects that it has not
+    /// written to their ends.
     pub(crate) fn reopen(layout: &Layout, repo: &ostree::Repo) -> PortResult<Self> {
+        let attempt = || "taking over what an earlier import has staged".to_owned();
+        let staging = layout.sysroot().join("ostree/repo").join(STAGING);
+        if staging.is_dir() {
+            let earlier = Self::begin(layout, repo)?;
+            let recorded = batches::recorded(&staging);
+            earlier.adopt_staged(&recorded, false).attempt(attempt)?;
+        }
+        discard(layout, STAGING)?;
+        let store = Self::begin(layout, repo)?;
+        let batches = Some(Batches::default());
+        Ok(Self { batches, ..store })
+    }
+
+    fn begin(layout: &Layout, repo: &ostree::Repo) -> PortResult<Self> {
         let path = layout.sysroot().join("ostree/repo");
         let attempt = || format!("opening the objects of {}", path.display());
         if repo.mode() != ostree::RepoMode::Bare {
             let text = "the node's ostree repository is not of mode bare; seeds cannot be imported";
             return Err(PortError::plain(ErrorKind::Permanent, text));
         }
-        discard(layout, STAGING)?;
         let [staging, growing] = [STAGING, growing::DIRECTORY].map(|name| path.join(name));
         std::fs::create_dir_all(&staging).attempt(attempt)?;
         std::fs::create_dir_all(&growing).attempt(attempt)?;
@@ -134,6 +153,7 @@ impl ObjectStore {
             objects: open_directory(&path.join("objects")).attempt(attempt)?,
             staged: open_directory(&staging).attempt(attempt)?,
             growing: open_directory(&growing).attempt(attempt)?,
+            batches: None,
             staging,
             found: Mutex::default(),
         })
@@ -183,22 +203,24 @@ impl ObjectStore {
             }
         }
         verify(hasher, id)?;
+        let (batch, path) = self.staged_place(id);
         match payload {
             Payload::Metadata(bytes) => {
-                if let Some(mut file) = self.create(id)? {
+                if let Some(mut file) = self.create(&path)? {
                     file.write_all(bytes)?;
                     fs::fchmod(&file, Mode::from_raw_mode(METADATA_MODE))?;
                     fs::futimens(&file, &EPOCH)?;
                 }
             }
             Payload::File(meta, bytes) => {
-                if let Some(mut file) = self.create(id)? {
+                if let Some(mut file) = self.create(&path)? {
                     file.write_all(bytes)?;
                     describe(&file, meta)?;
                 }
             }
-            Payload::Symlink(meta, target) => self.link(id, meta, target)?,
+            Payload::Symlink(meta, target) => self.link(&path, meta, target)?,
         }
+        self.note_staged(batch, id);
         Ok(())
     }
 
@@ -210,7 +232,8 @@ impl ObjectStore {
         content: &mut dyn Read,
         go_on: &dyn Fn() -> bool,
     ) -> Result<(), Refusal> {
-        let Some(mut file) = self.create(id)? else {
+        let (batch, path) = self.staged_place(id);
+        let Some(mut file) = self.create(&path)? else {
             return Ok(());
         };
         let mut hasher = Sha256::new();
@@ -230,13 +253,18 @@ impl ObjectStore {
         describe(&file, meta)?;
         verify(hasher, id).inspect_err(|_| {
             // Left where it is it would be removed before the next import.
-            fs::unlinkat(&self.staged, id.path(), AtFlags::empty()).ok();
-        })
+            fs::unlinkat(&self.staged, path.as_str(), AtFlags::empty()).ok();
+        })?;
+        self.note_staged(batch, id);
+        Ok(())
     }
 
     /// Makes all staged objects durable and gives them their names, the commits' last.
     pub(crate) fn adopt(&self) -> io::Result<()> {
         fs::syncfs(&self.staged)?;
+        if let Some(batches) = &self.batches {
+            return self.adopt_staged(&batches.take_all(), true);
+        }
         let mut commits = vec![];
         for directory in names(&self.staged)? {
             let from = open_below(&self.staged, directory.as_bytes())?;
@@ -259,14 +287,6 @@ impl ObjectStore {
         }
         for (from, to, name) in commits {
             rename(&from, &to, name.as_bytes())?;
-        }
-        Ok(())
-    }
-
-    /// Gives staged objects their names; they are durable already.
-    pub(crate) fn adopt_some(&self, ids: &[ObjectId]) -> io::Result<()> {
-        for id in ids {
-            self.adopt_from(&self.staged, &id.path(), id)?;
         }
         Ok(())
     }
@@ -304,53 +324,46 @@ impl ObjectStore {
     }
 
     /// Creates an object's file; `None` when it is staged already.
-    fn create(&self, id: &ObjectId) -> Result<Option<File>, Refusal> {
+    fn create(&self, path: &str) -> Result<Option<File>, Refusal> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let path = id.path();
-        let create = || {
-            fs::openat(
-                &self.staged,
-                path.as_str(),
-                flags,
-                Mode::from_raw_mode(0o600),
-            )
-        };
-        match self.in_directory(id, create) {
+        let create = || fs::openat(&self.staged, path, flags, Mode::from_raw_mode(0o600));
+        match self.in_directory(path, create) {
             Ok(file) => Ok(Some(file.into())),
             Err(Errno::EXIST) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    fn link(&self, id: &ObjectId, meta: &FileMetadata, target: &str) -> Result<(), Refusal> {
-        let path = id.path();
-        match self.in_directory(id, || fs::symlinkat(target, &self.staged, path.as_str())) {
+    fn link(&self, path: &str, meta: &FileMetadata, target: &str) -> Result<(), Refusal> {
+        match self.in_directory(path, || fs::symlinkat(target, &self.staged, path)) {
             Ok(()) => {}
             Err(Errno::EXIST) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
-        fs::chownat(&self.staged, path.as_str(), Some(uid), Some(gid), flags)?;
+        fs::chownat(&self.staged, path, Some(uid), Some(gid), flags)?;
         // A link cannot be opened: its attributes are set through the directory's name in /proc.
         let full = format!("/proc/self/fd/{}/{path}", self.staged.as_raw_fd());
         for (key, value) in &meta.xattrs {
             fs::lsetxattr(full.as_str(), key.as_slice(), value, XattrFlags::empty())?;
         }
-        fs::utimensat(&self.staged, path.as_str(), &EPOCH, flags)?;
+        fs::utimensat(&self.staged, path, &EPOCH, flags)?;
         Ok(())
     }
 
     /// Runs `make` again with the object's directory made, if that was missing.
     fn in_directory<T>(
         &self,
-        id: &ObjectId,
+        path: &str,
         make: impl Fn() -> rustix::io::Result<T>,
     ) -> rustix::io::Result<T> {
         match make() {
             Err(Errno::NOENT) => {
-                let directory = directory(id);
+                let directory = path
+                    .split_once('/')
+                    .map_or(path, |(directory, _)| directory);
                 match fs::mkdirat(&self.staged, directory, Mode::from_raw_mode(0o700)) {
                     Ok(()) | Err(Errno::EXIST) => make(),
                     Err(error) => Err(error),

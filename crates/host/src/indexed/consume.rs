@@ -46,26 +46,20 @@ impl Shop<'_> {
                 .unwrap_or_else(PoisonError::into_inner)
                 .blocking_recv();
             let Some(batch) = next else { return Ok(()) };
-            let mut made = Made::default();
             for (number, bytes) in &batch.pieces {
                 let bytes = batch.bytes.get(bytes.clone()).unwrap_or_default();
                 let Some(member) = chain.members.get(*number) else {
                     continue;
                 };
                 let inflated = inflater.inflate(member, bytes).map_err(damaged)?;
-                self.member(member, inflated, &mut made.staged)?;
+                self.member(member, inflated)?;
             }
-            self.settler.add(batch.bytes.len(), made);
+            self.settler.add(batch.bytes.len(), Made::default());
         }
     }
 
     /// Stages the objects that a member lists and the repository lacks.
-    fn member(
-        &self,
-        member: &Member,
-        inflated: &[u8],
-        staged: &mut Vec<ObjectId>,
-    ) -> PortResult<()> {
+    fn member(&self, member: &Member, inflated: &[u8]) -> PortResult<()> {
         let mut archive = ArchiveReader::new(inflated.chain(&END[..]), Names::none());
         while let Some((id, entry)) = next_object(&mut archive)? {
             let failed = |error| refused(&id, error);
@@ -78,10 +72,6 @@ impl Shop<'_> {
             }
             let go_on = || self.transfer.go_on();
             put(self.store, &id, &entry, archive.content(), &go_on).map_err(failed)?;
-            // The commit gets its name when its directories have theirs.
-            if id.kind != ObjectKind::Commit {
-                staged.push(id);
-            }
         }
         Ok(())
     }
@@ -141,10 +131,7 @@ impl Shop<'_> {
                 _ => {
                     let go_on = || self.transfer.go_on();
                     put(self.store, &id, &entry, archive.content(), &go_on).map_err(failed)?;
-                    Made {
-                        staged: vec![id],
-                        ..Made::default()
-                    }
+                    Made::default()
                 }
             };
             self.settler.add(used.swap(0, Relaxed), made);

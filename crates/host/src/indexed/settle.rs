@@ -28,8 +28,6 @@ const BATCH_WAIT: Duration = Duration::from_millis(100);
 /// What is to be settled.
 #[derive(Default)]
 pub(super) struct Made {
-    /// Objects that were staged.
-    pub(super) staged: Vec<ObjectId>,
     /// Long objects that have grown to their ends.
     pub(super) grown: Vec<ObjectId>,
     /// How far another has grown.
@@ -74,7 +72,6 @@ impl<'a> Settler<'a> {
     pub(super) fn add(&self, bytes: usize, made: Made) {
         let mut state = self.state();
         let all = &mut state.made;
-        all.staged.extend(made.staged);
         all.grown.extend(made.grown);
         all.growth = made.growth.or(all.growth.take());
         all.progress = made.progress.or(all.progress.take());
@@ -114,17 +111,12 @@ impl<'a> Settler<'a> {
     fn settle(&self, made: Made) -> PortResult<()> {
         let attempt = || "making durable what was fetched".to_owned();
         let Made {
-            staged,
             grown,
             growth,
             progress,
         } = made;
-        let nothing = staged.is_empty() && grown.is_empty();
-        if nothing && growth.is_none() && progress.is_none() {
-            return Ok(());
-        }
-        self.store.sync().attempt(attempt)?;
-        self.store.adopt_some(&staged).attempt(attempt)?;
+        let more = !grown.is_empty() || growth.is_some() || progress.is_some();
+        self.store.settle(more).attempt(attempt)?;
         for id in &grown {
             self.store.adopt_grown(id).attempt(attempt)?;
         }
