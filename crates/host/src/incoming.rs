@@ -99,7 +99,9 @@ impl Incoming {
             var: None,
             var_done: false,
         };
-        self.note(&progress)?;
+        // It speaks of nothing that could be lost.
+        self.write_note(&progress)?;
+        self.keep_note()?;
         Ok(progress)
     }
 
@@ -125,14 +127,18 @@ impl Incoming {
         found.next()
     }
 
-    /// Notes what is durable already. A power cut may take the note, never put it before what it says.
-    pub(crate) fn note(&self, progress: &Progress) -> PortResult<()> {
-        let write = || -> io::Result<()> {
-            let new = self.path().join(NEW_PROGRESS);
-            fs::write(&new, serde_json::to_vec(progress)?)?;
-            fs::rename(new, self.path().join(PROGRESS))
-        };
-        write().attempt(|| format!("noting what is in {}", self.path().display()))
+    /// Writes a note, which counts from [`Self::keep_note`] on. A note whose name is durable before its content could be an
+    /// empty one after a power cut, and nothing of `/var` would count.
+    pub(crate) fn write_note(&self, progress: &Progress) -> PortResult<()> {
+        let new = self.path().join(NEW_PROGRESS);
+        let write = || fs::write(&new, serde_json::to_vec(progress)?);
+        write().attempt(|| format!("writing {}", new.display()))
+    }
+
+    /// Lets the last note that was written count: it is durable, and so is what it says.
+    pub(crate) fn keep_note(&self) -> PortResult<()> {
+        let [new, kept] = [NEW_PROGRESS, PROGRESS].map(|name| self.path().join(name));
+        fs::rename(new, kept).attempt(|| format!("noting what is in {}", self.path().display()))
     }
 
     /// Forgets how far a fetch has come: what it speaks of goes.
@@ -396,6 +402,22 @@ mod tests {
         assert_eq!(mode(&incoming.path()), 0o700);
         // It becomes the stateroot's, which everybody may enter.
         assert_eq!(mode(&incoming.var()) & 0o005, 0o005);
+    }
+
+    #[test]
+    fn a_note_counts_when_it_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let (incoming, seed) = (incoming(dir.path()), pin(b"1").digest);
+        let first = incoming.resume(&seed).unwrap();
+        assert_eq!(incoming.progress(&seed), Some(first.clone()));
+        let later = Progress {
+            var_done: true,
+            ..first.clone()
+        };
+        incoming.write_note(&later).unwrap();
+        assert_eq!(incoming.progress(&seed), Some(first));
+        incoming.keep_note().unwrap();
+        assert_eq!(incoming.progress(&seed), Some(later));
     }
 
     #[test]

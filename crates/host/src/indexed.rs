@@ -23,7 +23,7 @@ use std::thread::{self, Scope, ScopedJoinHandle};
 
 use api::Digest;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use node::ports::{FetchRequest, PullSecret, SeedContent, SeedPin, Watch};
+use node::ports::{FetchLimits, FetchRequest, PullSecret, SeedContent, SeedPin, Watch};
 use node::{ErrorKind, PortError, PortResult};
 use ostree::{Repo, gio};
 use seed::index::{Index, ObjectId, Place};
@@ -129,13 +129,14 @@ pub(crate) fn missing(
     layout: &Layout,
     pin: &SeedPin,
     secret: &PullSecret,
+    limits: FetchLimits,
     watch: &dyn Watch,
 ) -> PortResult<Option<Missing>> {
     let Some((place, layer)) = place(pin) else {
         return Ok(None);
     };
     let image = pinned(pin)?;
-    let places = Places::of(layout, &image, secret)?;
+    let places = Places::of(layout, &image, secret)?.limited(limits);
     let found = relayed(watch, |relay| {
         let session = Session::new(&places, &layer, 1, pin)?;
         lacking(layout, pin, &session, (&place, &layer), relay)
@@ -166,7 +167,7 @@ fn lacking(
     let is_present = |id: &ObjectId| {
         staged.contains(id) || std::fs::symlink_metadata(objects.join(id.path())).is_ok()
     };
-    let growth = Growth::noted(layout);
+    let growth = Growth::noted(layout, &pin.digest);
     let incoming = Incoming::find(layout, &pin.digest);
     let progress = incoming.as_ref().map(|(_, progress)| progress);
     let etc = incoming.as_ref().map_or(Ok(0), |(incoming, _)| {
@@ -323,7 +324,7 @@ impl Install<'_> {
         for round in 1.. {
             let progress = self.incoming.resume(&self.pin.digest)?;
             let etc = self.verified_etc()?;
-            let growth = Growth::noted(self.layout);
+            let growth = Growth::noted(self.layout, &self.pin.digest);
             let is_present = |id: &_| self.store.is_present(id).unwrap_or(false);
             let need = Need::of(index, is_present, growth.as_ref(), Some(&progress), etc);
             let figures = need.figures(self.found.bytes());
@@ -340,7 +341,16 @@ impl Install<'_> {
                 ..
             } = need;
             self.phase(metadata, None, Vec::new(), &progress, &transfer)?;
-            self.publish()?;
+            if !self.publish()? {
+                if round < ROUNDS {
+                    continue;
+                }
+                let text = format!(
+                    "commit {} of the seed is not where the index says",
+                    self.commit
+                );
+                return Err(PortError::plain(ErrorKind::Permanent, text));
+            }
             self.phase(files, var, etc, &progress, &transfer)?;
             transfer.end();
             let none = import::Commits::new();
@@ -370,8 +380,8 @@ impl Install<'_> {
     }
 
     /// Gives the commit its name, once its directories have theirs: from then on it and its ref keep a prune from what
-    /// arrives.
-    fn publish(&self) -> PortResult<()> {
+    /// arrives. False where it is not there: somebody has pruned it since it was looked for.
+    fn publish(&self) -> PortResult<bool> {
         let attempt = || format!("importing commit {} from the seed", self.commit);
         let (kind, commit) = (ostree::ObjectType::Commit, self.commit);
         if !self.repo.has_object(kind, commit, NONE).attempt(attempt)? {
@@ -380,7 +390,10 @@ impl Install<'_> {
                 .attempt(attempt)?;
             self.store.adopt().attempt(attempt)?;
         }
-        import::protect(self.repo, commit)
+        if !self.repo.has_object(kind, commit, NONE).attempt(attempt)? {
+            return Ok(false);
+        }
+        import::protect(self.repo, commit).map(|()| true)
     }
 
     /// Fetches some of it, and puts it in place; durable when this returns, but for names.
@@ -406,7 +419,7 @@ impl Install<'_> {
             allowance: &allowance,
         };
         let (short_out, short_in) = channel(WAITING);
-        let short_in = &Mutex::new(short_in);
+        let short_in = Arc::new(Mutex::new(short_in));
         thread::scope(|scope| {
             let settling = failure.watch(scope, "settle", || settler.run())?;
             // Closed whatever happens, or it would be waited for without end.
@@ -423,7 +436,8 @@ impl Install<'_> {
                 let (lane, batches) = lane(objects.long);
                 ordered.push(lane);
                 let long = objects.long_objects;
-                let work = move || shop.long(&index.ostree, long, batches);
+                let seed = &self.pin.digest;
+                let work = move || shop.long(&index.ostree, seed, long, batches);
                 consumers.push(failure.watch(scope, "long objects", work)?);
             }
             if !etc.is_empty() {
@@ -432,9 +446,11 @@ impl Install<'_> {
                 consumers.push(failure.watch(scope, "etc", move || shop.etc(batches))?);
             }
             for _ in 0..WORKERS {
-                let work = move || shop.short(&index.ostree, short_in);
+                let batches = Arc::clone(&short_in);
+                let work = move || shop.short(&index.ostree, batches);
                 consumers.push(failure.watch(scope, "objects", work)?);
             }
+            drop(short_in);
             let others = Lane {
                 requests: objects.short,
                 out: short_out,
@@ -458,7 +474,11 @@ impl Install<'_> {
             match (fetched, failure.first()) {
                 (Err(RegistryError::Store { .. }) | Ok(()), Some(error)) => Err(error),
                 (Err(error), _) => Err(session.failed(error)),
-                (Ok(()), None) => Ok(()),
+                (Ok(()), None) => {
+                    // Otherwise sooner or later nothing would be fetched any more.
+                    debug_assert_eq!(allowance.available_permits(), ALLOWANCE);
+                    Ok(())
+                }
             }
         })
     }

@@ -250,11 +250,12 @@ impl ObjectStore {
                 return Err(Refusal::Stopped);
             }
         }
-        describe(&file, meta)?;
         verify(hasher, id).inspect_err(|_| {
             // Left where it is it would be removed before the next import.
             fs::unlinkat(&self.staged, path.as_str(), AtFlags::empty()).ok();
         })?;
+        // What is not the object's own could be refused by the disk, which would tell nothing of the seed.
+        describe(&file, meta)?;
         self.note_staged(batch, id);
         Ok(())
     }

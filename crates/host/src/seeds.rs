@@ -7,7 +7,7 @@ use std::thread;
 use api::configuration::PublicKey;
 use api::{DeploymentId, ImageRef, StaterootName, seed_format};
 use node::ports::{
-    FetchRequest, Files, PullSecret, SeedContent, SeedPin, SeedSignature, Seeds, Watch,
+    FetchLimits, FetchRequest, Files, PullSecret, SeedContent, SeedPin, SeedSignature, Seeds, Watch,
 };
 use node::record::Record;
 use node::{ErrorKind, PortError, PortResult};
@@ -43,16 +43,27 @@ use crate::tree;
 #[derive(Clone, Debug)]
 pub struct HostSeeds {
     layout: Layout,
+    /// For [`Self::missing`]; each fetch has its own.
+    limits: FetchLimits,
 }
 
 impl HostSeeds {
     /// Seeds of the node that lies there.
     pub fn new(layout: Layout) -> Self {
-        Self { layout }
+        Self {
+            layout,
+            limits: FetchLimits::default(),
+        }
+    }
+
+    /// Keeps to these limits when it looks for what is missing.
+    #[must_use]
+    pub fn limited(self, limits: FetchLimits) -> Self {
+        Self { limits, ..self }
     }
 
     /// What a fetch of a resolved seed would ask the registry for; `None` when all of it, because it has no index that can be
-    /// used. Fetches the index, and changes nothing on the node.
+    /// used. Fetches the index and the documents, and changes nothing on the node.
     pub fn missing(
         &self,
         pin: &SeedPin,
@@ -60,7 +71,7 @@ impl HostSeeds {
         watch: &dyn Watch,
     ) -> PortResult<Option<Missing>> {
         match self.is_spooled(pin) {
-            false => indexed::missing(&self.layout, pin, secret, watch),
+            false => indexed::missing(&self.layout, pin, secret, self.limits, watch),
             true => Ok(None),
         }
     }

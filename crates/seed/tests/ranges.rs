@@ -88,7 +88,10 @@ fn fetch(
         }
     }
     assert!(came.is_sorted() && came.iter().all(|number| number % 5 != 3));
-    assert_eq!(allowance.available_permits() + bytes, 8 << 20);
+    assert_eq!(
+        (sink.passed_on(), allowance.available_permits()),
+        (bytes, 8 << 20)
+    );
     (result, came.len())
 }
 

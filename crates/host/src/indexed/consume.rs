@@ -1,9 +1,10 @@
 //! Making objects and `/var` of the members that arrive.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use api::Digest;
 use node::{ErrorKind, PortError, PortResult};
@@ -27,6 +28,8 @@ use crate::transfer::{Stop, Transfer};
 /// The end of an archive (POSIX.1 ustar), which stands in none of the members with objects.
 const END: [u8; 1024] = [0; 1024];
 
+const MISPLACED: Refusal = Refusal::Format("is not where the index says");
+
 /// What all consumers work with.
 #[derive(Clone, Copy)]
 pub(super) struct Shop<'a> {
@@ -38,7 +41,13 @@ pub(super) struct Shop<'a> {
 
 impl Shop<'_> {
     /// Stages the objects of members that hold whole ones.
-    pub(super) fn short(&self, chain: &Chain, batches: &Mutex<Receiver<Batch>>) -> PortResult<()> {
+    ///
+    /// Whoever fetches waits for room as long as there is a receiver; so each of those who share it drops it at its end.
+    pub(super) fn short(
+        &self,
+        chain: &Chain,
+        batches: Arc<Mutex<Receiver<Batch>>>,
+    ) -> PortResult<()> {
         let mut inflater = Inflater::default();
         loop {
             let next = batches
@@ -60,11 +69,12 @@ impl Shop<'_> {
 
     /// Stages the objects that a member lists and the repository lacks.
     fn member(&self, member: &Member, inflated: &[u8]) -> PortResult<()> {
+        let mut listed: BTreeSet<&ObjectId> = member.objects.iter().collect();
         let mut archive = ArchiveReader::new(inflated.chain(&END[..]), Names::none());
         while let Some((id, entry)) = next_object(&mut archive)? {
             let failed = |error| refused(&id, error);
-            if !member.objects.contains(&id) {
-                return Err(failed(Refusal::Format("is not where the index says")));
+            if !listed.remove(&id) {
+                return Err(failed(MISPLACED));
             }
             let present = self.store.is_present(&id);
             if present.map_err(|error| failed(error.into()))? {
@@ -73,13 +83,18 @@ impl Shop<'_> {
             let go_on = || self.transfer.go_on();
             put(self.store, &id, &entry, archive.content(), &go_on).map_err(failed)?;
         }
-        Ok(())
+        // Whatever counts on it would fail of the disk, and not of the seed.
+        match listed.first() {
+            Some(id) => Err(refused(id, MISPLACED)),
+            None => Ok(()),
+        }
     }
 
     /// Writes long objects, one after the other.
     pub(super) fn long(
         &self,
         chain: &Chain,
+        seed: &Digest,
         objects: Vec<LongObject>,
         batches: Receiver<Batch>,
     ) -> PortResult<()> {
@@ -88,9 +103,9 @@ impl Shop<'_> {
         for object in objects {
             segments.begin(object.segments);
             let mut archive = ArchiveReader::new((&mut segments).chain(&END[..]), Names::none());
-            let Some((id, entry)) = next_object(&mut archive)? else {
-                let text = "an object of the seed is not where the index says";
-                return Err(PortError::plain(ErrorKind::Permanent, text));
+            let (id, entry) = match next_object(&mut archive)? {
+                Some((id, entry)) if id == object.id => (id, entry),
+                _ => return Err(refused(&object.id, MISPLACED)),
             };
             let failed = |error| refused(&id, error);
             let position = archive.position();
@@ -107,6 +122,7 @@ impl Shop<'_> {
                     let meta = file_metadata(&entry).map_err(failed)?;
                     let mut told = |written| {
                         let growth = Growth {
+                            seed: seed.clone(),
                             object: Digest::from_sha256(&id.checksum),
                             content: position,
                             written,
@@ -193,7 +209,11 @@ impl Shop<'_> {
         while let Some(batch) = batches.blocking_recv() {
             file.write_all(&batch.bytes).attempt(attempt)?;
             // After a power cut its digests tell what is there.
-            self.settler.add(batch.bytes.len(), Made::default());
+            let made = Made {
+                etc: true,
+                ..Made::default()
+            };
+            self.settler.add(batch.bytes.len(), made);
         }
         Ok(())
     }

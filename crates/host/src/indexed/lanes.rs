@@ -50,6 +50,7 @@ pub(super) async fn fetch(
     try_join_all(all).await.map(drop)
 }
 
+/// Fetches one range. All that is wanted of it takes its permits before it is asked for, so that what is on its way counts too.
 async fn one(
     ranges: &Ranges<'_>,
     request: Request,
@@ -57,10 +58,21 @@ async fn one(
     allowance: &Arc<Semaphore>,
     transfer: &Transfer<'_>,
 ) -> Result<(), RegistryError> {
-    let mut pieces = Pieces::new(request.pieces, out.clone(), Arc::clone(allowance));
     let mut watch = transfer;
+    let wanted = request.wanted();
+    let permits = allowance.acquire_many(wanted);
+    match ranges.until_stopped(&mut watch, permits).await? {
+        Ok(permits) => permits.forget(),
+        // Somebody has failed, and says so.
+        Err(_closed) => return Ok(()),
+    }
+    let mut pieces = Pieces::new(request.pieces, out.clone(), Arc::clone(allowance));
     ranges.fetch(request.bytes, &mut pieces, &mut watch).await?;
-    // Nobody takes it: whoever should has failed and says so.
-    pieces.finish().await;
+    let mut watch = transfer;
+    if !ranges.until_stopped(&mut watch, pieces.finish()).await? {
+        // Nobody takes it: whoever should has failed and says so, or has all that it needs.
+        let lost = (wanted as usize).saturating_sub(pieces.passed_on());
+        allowance.add_permits(lost);
+    }
     Ok(())
 }

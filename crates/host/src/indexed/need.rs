@@ -16,9 +16,18 @@ pub(super) struct Request {
     pub(super) pieces: Vec<Piece>,
 }
 
+impl Request {
+    /// Bytes of the pieces that are wanted.
+    pub(super) fn wanted(&self) -> u32 {
+        let wanted = self.pieces.iter().filter(|piece| piece.digest.is_some());
+        wanted.fold(0, |sum, piece| sum.saturating_add(piece.length))
+    }
+}
+
 /// One long object to write.
 #[derive(Clone, Debug)]
 pub(super) struct LongObject {
+    pub(super) id: ObjectId,
     /// Where its entry lies, but for what is there already.
     pub(super) segments: Vec<Segment>,
     /// What of its content is there.
@@ -172,7 +181,15 @@ impl Objects {
                 long.extend(in_order(chain, &std::mem::take(&mut members)));
             }
             members.extend(own);
-            long_objects.push(LongObject { segments, begun });
+            let first = chain.members.get(group.start);
+            // Its first member lists it alone, which decoding has checked.
+            if let Some(id) = first.and_then(|member| member.objects.first()).copied() {
+                long_objects.push(LongObject {
+                    id,
+                    segments,
+                    begun,
+                });
+            }
         }
         long.extend(in_order(chain, &members));
         Self {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
+use std::mem;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -11,9 +12,10 @@ use tokio::sync::mpsc::Receiver;
 
 use super::settle::{Made, Settler};
 
-/// Bytes of which everything was read, and of which nothing that can be taken up again was made: then they are lost if this
-/// ends, and nobody waits for that. A sparse file may be so long, or what is skipped.
-const LOST: usize = 2 << 20;
+/// Bytes that are kept from the allowance while more is waited for. More of them, of which nothing that can be taken up again
+/// was made, are lost if this ends, and nobody waits for that: a sparse file may be so long, or what is skipped. As it is told
+/// at each MiB how far what can be taken up again is, and that is what the longest member has, others are hardly ever more.
+pub(super) const HELD: usize = (1 << 20) + (256 << 10);
 
 /// Segments of a chain whose members arrive in the order of the segments, as one stream of bytes.
 pub(super) struct Segments<'a> {
@@ -63,11 +65,9 @@ impl<'a> Segments<'a> {
     }
 
     fn load(&mut self, member: usize) -> io::Result<()> {
-        self.used.fetch_add(self.current, Relaxed);
-        self.current = 0;
-        if self.used.load(Relaxed) > LOST {
-            self.settler
-                .add(self.used.swap(0, Relaxed), Made::default());
+        self.used.fetch_add(mem::take(&mut self.current), Relaxed);
+        if self.used.load(Relaxed) > HELD {
+            self.give_back();
         }
         while self.taken >= self.batch.pieces.len() {
             let next = self.batches.blocking_recv();
@@ -86,6 +86,30 @@ impl<'a> Segments<'a> {
         self.current = bytes.len();
         self.member = Some(number);
         Ok(())
+    }
+
+    fn give_back(&self) {
+        let used = self.used.swap(0, Relaxed);
+        self.settler.add(used, Made::default());
+    }
+}
+
+/// Nothing of what it has is waited for any more.
+impl Drop for Segments<'_> {
+    fn drop(&mut self) {
+        self.used.fetch_add(self.current, Relaxed);
+        self.batches.close();
+        let mut batch = mem::take(&mut self.batch);
+        let mut pieces = batch.pieces.split_off(self.taken.min(batch.pieces.len()));
+        loop {
+            let bytes: usize = pieces.iter().map(|(_, bytes)| bytes.len()).sum();
+            self.used.fetch_add(bytes, Relaxed);
+            match self.batches.blocking_recv() {
+                Some(batch) => pieces = batch.pieces,
+                None => break,
+            }
+        }
+        self.give_back();
     }
 }
 

@@ -1,29 +1,39 @@
 //! Making durable what arrives, while it arrives.
 //!
-//! What is fetched takes permits of an allowance ([`Pieces`](seed::registry::Pieces)); they are given back here, when what
-//! was made of those bytes is on the disk and known to a restart. So an end of the process or of the power costs no more
-//! download than the allowance.
+//! What is fetched takes permits of an allowance before it is asked for; they are given back here, when what was made of those
+//! bytes is on the disk and known to a restart. So an end of the process costs no more download than the allowance. One of the
+//! power may cost twice as much: what says that bytes are there is written when they are, and is itself on the disk only when
+//! it is settled the next time.
 
 use std::mem;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use node::PortResult;
-use seed::index::ObjectId;
+use seed::index::{COMPRESSED_LIMIT, ObjectId};
 use tokio::sync::Semaphore;
 
+use super::segments::HELD;
 use crate::failure::Attempt;
 use crate::incoming::{Incoming, Progress};
 use crate::objects::{Growth, ObjectStore};
 
-/// Bytes that may be fetched and not yet be settled. With what is on its way on four connections, 768 KiB each, these are the
-/// 8 MiB that an interruption may cost (issue 4, item 4). More than the longest batch: that is a member of 4 MiB and what
-/// arrives with it.
-pub(super) const ALLOWANCE: usize = 5 << 20;
+/// Bytes that may be asked for and not yet be settled. With what lies between wanted ranges, and the little that is given back
+/// though it may be lost ([`HELD`]), these are the 8 MiB that an interruption may cost (issue 4, item 4), however many
+/// connections there are.
+pub(super) const ALLOWANCE: usize = 7 << 20;
 
-/// Bytes that are waited for, and for how long, before the disk is asked to settle: it writes its own metadata each time.
+/// The longest request, of one member, finds its permits while the two that read in order keep theirs.
+const _: () = assert!(ALLOWANCE >= 2 * HELD + COMPRESSED_LIMIT as usize);
+
+/// Bytes that are waited for, and for how long, before the disk is asked to settle: it writes its own metadata each time, and
+/// all that is written on the filesystem waits for that, etcd too.
 const BATCH: usize = 2 << 20;
-const BATCH_WAIT: Duration = Duration::from_millis(100);
+const BATCH_WAIT: Duration = Duration::from_secs(5);
+
+/// How long less is waited for when somebody waits for permits, of which there are few then.
+const SCARCE_WAIT: Duration = Duration::from_millis(100);
+const SCARCE: usize = 1 << 20;
 
 /// What is to be settled.
 #[derive(Default)]
@@ -32,8 +42,10 @@ pub(super) struct Made {
     pub(super) grown: Vec<ObjectId>,
     /// How far another has grown.
     pub(super) growth: Option<Growth>,
-    /// How far the archives are.
+    /// How far `/var` is.
     pub(super) progress: Option<Progress>,
+    /// Bytes of `/etc`, whose digests tell what is there.
+    pub(super) etc: bool,
 }
 
 #[derive(Default)]
@@ -75,6 +87,7 @@ impl<'a> Settler<'a> {
         all.grown.extend(made.grown);
         all.growth = made.growth.or(all.growth.take());
         all.progress = made.progress.or(all.progress.take());
+        all.etc |= made.etc;
         state.bytes += bytes;
         if state.bytes >= BATCH {
             self.changed.notify_one();
@@ -101,9 +114,16 @@ impl<'a> Settler<'a> {
 
     fn next(&self) -> (Made, usize, bool) {
         let waiting = |state: &mut State| state.bytes < BATCH && !state.closed;
-        let state = self.state();
-        let waited = self.changed.wait_timeout_while(state, BATCH_WAIT, waiting);
-        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let begun = Instant::now();
+        let mut state = self.state();
+        loop {
+            let waited = self.changed.wait_timeout_while(state, SCARCE_WAIT, waiting);
+            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            let is_scarce = state.bytes > 0 && self.allowance.available_permits() < SCARCE;
+            if !waiting(&mut state) || is_scarce || begun.elapsed() >= BATCH_WAIT {
+                break;
+            }
+        }
         let made = mem::take(&mut state.made);
         (made, mem::take(&mut state.bytes), state.closed)
     }
@@ -114,16 +134,24 @@ impl<'a> Settler<'a> {
             grown,
             growth,
             progress,
+            etc,
         } = made;
-        let more = !grown.is_empty() || growth.is_some() || progress.is_some();
+        // Durable with what they speak of, and of no account before that.
+        if let Some(growth) = &growth {
+            self.store.write_growth(growth).attempt(attempt)?;
+        }
+        if let Some(progress) = &progress {
+            self.incoming.write_note(progress)?;
+        }
+        let more = etc || !grown.is_empty() || growth.is_some() || progress.is_some();
         self.store.settle(more).attempt(attempt)?;
         for id in &grown {
             self.store.adopt_grown(id).attempt(attempt)?;
         }
-        if let Some(growth) = growth {
-            self.store.note_growth(&growth).attempt(attempt)?;
+        if growth.is_some() {
+            self.store.keep_growth().attempt(attempt)?;
         }
-        progress.map_or(Ok(()), |progress| self.incoming.note(&progress))
+        progress.map_or(Ok(()), |_| self.incoming.keep_note())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

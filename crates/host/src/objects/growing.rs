@@ -30,6 +30,8 @@ const INTERVAL: u64 = 1 << 20;
 /// How far the file of an object has come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Growth {
+    /// The seed: another one may have other headers before the same object.
+    pub(crate) seed: Digest,
     /// The object's checksum.
     pub(crate) object: Digest,
     /// Bytes of the archive before its content, counted from where its entry begins.
@@ -39,14 +41,17 @@ pub(crate) struct Growth {
 }
 
 impl ObjectStore {
-    /// Notes what is durable already. A power cut may take the note, never put it before what it says.
-    pub(crate) fn note_growth(&self, growth: &Growth) -> io::Result<()> {
+    /// Writes a note, which counts from [`Self::keep_growth`] on.
+    pub(crate) fn write_growth(&self, growth: &Growth) -> io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o600);
         let file = fs::openat(&self.growing, NEW_NOTE, flags, mode)?;
-        File::from(file).write_all(&serde_json::to_vec(growth)?)?;
-        fs::renameat(&self.growing, NEW_NOTE, &self.growing, NOTE)?;
-        Ok(())
+        File::from(file).write_all(&serde_json::to_vec(growth)?)
+    }
+
+    /// Lets the last note that was written count: it is durable, and so is what it says.
+    pub(crate) fn keep_growth(&self) -> io::Result<()> {
+        Ok(fs::renameat(&self.growing, NEW_NOTE, &self.growing, NOTE)?)
     }
 
     /// Writes a long file behind its first `kept` bytes, which are there, while it is read. `told` hears how much is written.
@@ -95,11 +100,12 @@ impl ObjectStore {
                 return Err(Refusal::Stopped);
             }
         }
-        describe(&file, meta)?;
         verify(hasher, id).inspect_err(|_| {
             // Left where it is it would be gone on with.
             fs::unlinkat(&self.growing, name.as_str(), AtFlags::empty()).ok();
-        })
+        })?;
+        // What is not the object's own could be refused by the disk, which would tell nothing of the seed.
+        describe(&file, meta)
     }
 
     fn open_growing(&self, name: &str, kept: u64) -> Result<File, Refusal> {
@@ -122,13 +128,16 @@ impl ObjectStore {
 }
 
 impl Growth {
-    /// How far an object had come when this was last noted; `None` also where its file is gone.
-    pub(crate) fn noted(layout: &Layout) -> Option<Self> {
+    /// How far an object of this seed had come when that was last noted; `None` also where its file is gone.
+    pub(crate) fn noted(layout: &Layout, seed: &Digest) -> Option<Self> {
         let directory = layout.sysroot().join("ostree/repo").join(DIRECTORY);
         let mut text = Vec::new();
         let file = File::open(directory.join(NOTE)).ok()?;
         file.take(NOTE_LIMIT).read_to_end(&mut text).ok()?;
         let growth: Self = serde_json::from_slice(&text).ok()?;
+        if growth.seed != *seed {
+            return None;
+        }
         let file = directory.join(name(&growth.id()?));
         let length = std::fs::symlink_metadata(file).ok()?.len();
         (length >= growth.written).then_some(growth)

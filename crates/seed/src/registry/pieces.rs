@@ -39,8 +39,8 @@ pub struct Batch {
 
 /// A sink that takes the pieces of a range, verifies each as soon as it is there, and passes them on.
 ///
-/// Every byte passed on takes one permit of the allowance, which is not given back here: whoever has made it safe does that.
-/// So no more than the allowance can be lost. A closed allowance ends the fetch.
+/// Whoever asks for a range takes a permit of the allowance for each byte that is wanted of it, and whoever has made that byte
+/// safe gives it back, so no more than the allowance can be lost. Here it is only looked at: a closed one ends the fetch.
 pub struct Pieces {
     expected: VecDeque<Piece>,
     /// What was taken of the first expected piece.
@@ -49,6 +49,7 @@ pub struct Pieces {
     batch: Batch,
     out: Sender<Batch>,
     allowance: Arc<Semaphore>,
+    passed_on: usize,
     gone: bool,
 }
 
@@ -66,14 +67,20 @@ impl Pieces {
             batch: Batch::default(),
             out,
             allowance,
+            passed_on: 0,
             gone: false,
         }
     }
 
     /// Passes on what is left after the fetch; says whether somebody takes it.
-    pub async fn finish(mut self) -> bool {
+    pub async fn finish(&mut self) -> bool {
         self.pass_on().await;
         !self.gone
+    }
+
+    /// Bytes that were taken.
+    pub fn passed_on(&self) -> usize {
+        self.passed_on
     }
 
     /// Where the bytes of whole pieces end.
@@ -92,14 +99,15 @@ impl Pieces {
         if batch.pieces.is_empty() {
             return;
         }
-        let bytes = u32::try_from(batch.bytes.len()).unwrap_or(u32::MAX);
-        match self.allowance.acquire_many(bytes).await {
-            Ok(permits) => {
-                permits.forget();
-                self.gone |= self.out.send(batch).await.is_err();
-            }
-            // Whoever closed it may keep a receiver that takes nothing any more: there is no room to wait for.
-            Err(_closed) => self.gone = true,
+        // Whoever closed it may keep a receiver that takes nothing any more: there is no room to wait for.
+        if self.gone || self.allowance.is_closed() {
+            self.gone = true;
+            return;
+        }
+        let bytes = batch.bytes.len();
+        match self.out.send(batch).await {
+            Ok(()) => self.passed_on += bytes,
+            Err(_) => self.gone = true,
         }
     }
 

@@ -41,6 +41,19 @@ impl<'a> Ranges<'a> {
         }
     }
 
+    /// Waits for what is to be done beside a fetch, looking at the stop request.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Stopped`].
+    pub async fn until_stopped<T>(
+        &self,
+        watch: &mut dyn Watch,
+        done: impl Future<Output = T>,
+    ) -> Result<T, RegistryError> {
+        self.sources.own.until_stopped(watch, done).await
+    }
+
     /// Fetches a short range whose SHA-256 is known.
     ///
     /// # Errors
