@@ -10,7 +10,7 @@ use host::{HostFiles, HostMachine, HostOstree, HostSeeds, Layout, Missing};
 use node::ports::{Clock, Cluster, Machine, Ostree, PullSecret, Unwatched};
 use node::record::{self, Record};
 use node::{ErrorKind, PortError, PortResult};
-use planner::{ClusterFacts, NodeFacts, SYSROOT_RESERVE, SeedContent, SeedPin};
+use planner::{ClusterFacts, FetchLimits, NodeFacts, SYSROOT_RESERVE, SeedContent, SeedPin};
 
 use super::Arguments;
 use super::document::{ImageCounts, Objects};
@@ -140,9 +140,11 @@ impl Known {
             _ => None,
         };
         let missing = match &pin {
-            Ok(pin) if content.is_none() => missing(&layout, pin, || {
-                credentials(secret.as_deref(), cluster.as_ref())
-            }),
+            Ok(pin) if content.is_none() => {
+                missing(&layout, pin, fetch_limits(&limits, &facts), || {
+                    credentials(secret.as_deref(), cluster.as_ref())
+                })
+            }
             _ => None,
         };
         let is_fetched = content.is_some();
@@ -193,13 +195,33 @@ fn referred(spec: &ImageBasedUpgradeSpec, cluster: Result<&LiveCluster, &String>
     objects::judge(&sources.collect::<Vec<_>>())
 }
 
+/// What the network may be used for, of what the annotations and the ConfigMap say. Where that is not known, nothing is.
+fn fetch_limits(
+    own: &Result<NetworkLimits, String>,
+    cluster: &Result<ClusterFacts, String>,
+) -> Result<FetchLimits, String> {
+    let shared = NetworkLimits::of_config_map(&cluster.as_ref()?.configuration);
+    let shared = shared.map_err(|error| error.to_string())?;
+    Ok(FetchLimits::of((*own.as_ref()?).or(shared)))
+}
+
 /// What the seed's index says. Without it, the whole seed is fetched.
 fn missing(
     layout: &Layout,
     pin: &SeedPin,
+    limits: Result<FetchLimits, String>,
     secret: impl FnOnce() -> PortResult<PullSecret>,
 ) -> Option<Missing> {
-    let seeds = HostSeeds::new(layout.clone());
+    // Where there is none, nothing is asked for, and there is nothing to warn of.
+    pin.index.as_ref()?;
+    let limits = match limits {
+        Ok(limits) => limits,
+        Err(error) => {
+            tracing::warn!(error, "the seed's index is not read: no limit is known");
+            return None;
+        }
+    };
+    let seeds = HostSeeds::new(layout.clone()).limited(limits);
     let asked = secret().and_then(|secret| patiently(|| seeds.missing(pin, &secret, &Unwatched)));
     asked.unwrap_or_else(|error| {
         let error = chain(&error);
@@ -217,5 +239,48 @@ fn booted(layout: &Layout) -> Result<DeploymentId, String> {
         (Some(only), None) => Ok(only.id),
         (None, _) => Err("no deployment is known to be booted".to_owned()),
         (Some(_), Some(_)) => Err("more than one deployment is listed as booted".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use super::*;
+
+    #[test]
+    fn the_index_is_read_within_the_limits() {
+        let annotations = |value: Option<&str>| {
+            let value = value.map(|value| {
+                let name = "network-limits.lca.openshift.io/fetch-bandwidth";
+                (name.to_owned(), value.to_owned())
+            });
+            let limits = NetworkLimits::of_annotations(&value.into_iter().collect());
+            limits.map_err(|error| error.to_string())
+        };
+        let cluster = |value: Option<&str>| {
+            let value = value.map(|value| ("fetchBandwidth".to_owned(), value.to_owned()));
+            ClusterFacts {
+                configuration: value.into_iter().collect(),
+                ..ClusterFacts::default()
+            }
+        };
+        let check = |own, shared, expect: Option<Option<u64>>| {
+            let limits = fetch_limits(&annotations(own), &Ok(cluster(shared)));
+            let rate = limits.ok().map(|limits| limits.bytes_per_second);
+            assert_eq!(
+                rate,
+                expect.map(|rate| rate.and_then(NonZeroU64::new)),
+                "{own:?} {shared:?}"
+            );
+        };
+        check(None, None, Some(None));
+        check(None, Some("2Mi"), Some(Some(2 << 20)));
+        check(Some("1Mi"), Some("2Mi"), Some(Some(1 << 20)));
+        check(Some("unlimited"), Some("2Mi"), Some(None));
+        check(Some("fast"), Some("2Mi"), None);
+        check(Some("1Mi"), Some("fast"), None);
+        let gone = Err("the API server does not answer".to_owned());
+        assert!(fetch_limits(&annotations(None), &gone).is_err());
     }
 }

@@ -28,6 +28,21 @@ impl Default for FetchLimits {
     }
 }
 
+impl FetchLimits {
+    /// What was set, and the default for the rest.
+    #[must_use]
+    pub fn of(set: NetworkLimits) -> Self {
+        let usual = Self::default();
+        Self {
+            bytes_per_second: match set.fetch_bandwidth {
+                Some(Bandwidth::BytesPerSecond(bytes)) => Some(bytes),
+                Some(Bandwidth::Unlimited) | None => usual.bytes_per_second,
+            },
+            connections: set.fetch_connections.unwrap_or(usual.connections),
+        }
+    }
+}
+
 /// All limits of a Prep.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Limits {
@@ -40,15 +55,8 @@ pub struct Limits {
 impl Limits {
     /// What the objects of the cluster set, and where they are silent the environment or the default.
     pub(crate) fn of(set: NetworkLimits, environment: PrecachePolicy) -> Self {
-        let usual = FetchLimits::default();
         Self {
-            fetch: FetchLimits {
-                bytes_per_second: match set.fetch_bandwidth {
-                    Some(Bandwidth::BytesPerSecond(bytes)) => Some(bytes),
-                    Some(Bandwidth::Unlimited) | None => usual.bytes_per_second,
-                },
-                connections: set.fetch_connections.unwrap_or(usual.connections),
-            },
+            fetch: FetchLimits::of(set),
             precache: PrecachePolicy {
                 pulls: set.precache_pulls.map_or(environment.pulls, usize::from),
                 ..environment
