@@ -1,7 +1,9 @@
 //! Registries that misbehave in the middle, stops, and a prune.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::faulty::{Fault, Faulty};
 use crate::image::Image;
@@ -144,6 +146,60 @@ fn a_bad_mirror_is_passed_over() {
     });
     let most = |sent: u64| sent > alone.sent / 2 && sent <= alone.sent;
     check("wrong byte", Some(Fault::WrongByte), &most);
+}
+
+/// A filesystem of its own, for as long as this is there.
+struct Small<'a>(&'a Path);
+
+impl<'a> Small<'a> {
+    fn mount(path: &'a Path, options: &str) -> Self {
+        let mut mount = Command::new("mount");
+        mount
+            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
+            .arg(path);
+        assert!(mount.status().unwrap().success());
+        Self(path)
+    }
+}
+
+impl Drop for Small<'_> {
+    fn drop(&mut self) {
+        Command::new("umount").arg("-l").arg(self.0).status().ok();
+    }
+}
+
+/// All who write fail, while more waits than there is room for.
+#[test]
+fn a_full_disk_ends_it() {
+    let ground = tempfile::tempdir_in("/var/tmp").unwrap();
+    let image = Image::make(ground.path(), 900);
+    let server = serve(&image);
+    let site = Site::new(&[&server]);
+    site.install(&server, How::Parts);
+    let objects = site.objects();
+    let is_short = |path: &str| {
+        let size = objects.join(path).symlink_metadata().unwrap().len();
+        path.ends_with(".file") && size < 20_000
+    };
+    site.forget(&image, is_short);
+    let before = server.sent();
+    let staging = site.node.layout.sysroot().join("ostree/repo/tmp");
+    let small = Small::mount(&staging, "size=256k");
+    let mut child = site.start(&server, How::Parts);
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() && begun.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    let output = child.wait_with_output().unwrap();
+    drop(small);
+    let text = String::from_utf8_lossy(&output.stdout);
+    println!("{text}");
+    assert!(text.contains("No space left on device"), "{text}");
+    // The whole would not find room either.
+    assert!(server.sent() - before < image.layer.len() as u64);
+    site.install(&server, How::Parts);
+    assert!(site.is_whole(&image));
 }
 
 #[test]

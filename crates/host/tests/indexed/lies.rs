@@ -1,6 +1,6 @@
 //! An index that is not true: the seed is installed all the same.
 
-use seed::index::Index;
+use seed::index::{Index, Member, ObjectId, ObjectKind};
 
 use crate::faulty::{Fault, Faulty};
 use crate::image::Image;
@@ -90,6 +90,23 @@ fn an_index_that_lies_costs_time_only() {
             .rev()
             .find(|m| !m.objects.is_empty());
         last.unwrap().objects.clear();
+    });
+    lie("the commit elsewhere", &|index| {
+        let is_commit = |id: &ObjectId| id.kind == ObjectKind::Commit;
+        let members = &mut index.ostree.members;
+        let real = members.iter().position(|m| m.objects.iter().any(is_commit));
+        let real = &mut members[real.unwrap()].objects;
+        let at = real.iter().position(is_commit).unwrap();
+        let commit = real.remove(at);
+        let is_metadata =
+            |m: &&mut Member| m.objects.iter().any(|id| id.kind == ObjectKind::DirTree);
+        let other = members.iter_mut().rev().find(is_metadata);
+        other.unwrap().objects.push(commit);
+    });
+    lie("a long object that is another", &|index| {
+        let members = &mut index.ostree.members;
+        let long = members.iter().position(|member| member.continues).unwrap() - 1;
+        members[long].objects[0].checksum[0] ^= 1;
     });
     lie("sizes", &|index| index.ostree.members[2].inflated += 512);
     lie("a document less", &|index| drop(index.documents.pop()));

@@ -2,8 +2,10 @@
 
 use std::fs;
 
+use api::Digest;
 use node::ports::{DeploymentSpec, Ostree, Seeds, Unwatched};
 
+use crate::faulty;
 use crate::image::Image;
 use crate::run::{How, Site, assert_same, serve, stateroot};
 use crate::tree::seen;
@@ -83,6 +85,32 @@ fn deploy(site: &Site, image: &Image) -> api::DeploymentId {
         assert_eq!(again.unwrap_err().kind(), node::ErrorKind::Transient);
     }
     id
+}
+
+#[test]
+fn what_another_seed_has_begun_is_begun_anew() {
+    let ground = tempfile::tempdir_in("/var/tmp").unwrap();
+    let image = Image::make(ground.path(), 300);
+    let server = serve(&image);
+    let site = Site::new(&[&server]);
+    let members = image.index().ostree.members;
+    let long = members.iter().position(|member| member.continues).unwrap() - 1;
+    let object = Digest::from_sha256(&members[long].objects[0].checksum);
+    let growing = site
+        .node
+        .layout
+        .sysroot()
+        .join("ostree/repo/tmp/lca-import-long");
+    fs::create_dir_all(&growing).unwrap();
+    fs::write(growing.join(format!("{}.file", object.hex())), [0; 9000]).unwrap();
+    // There it stood elsewhere.
+    let seed = faulty::digest(b"another");
+    let note = format!(r#"{{"seed":"{seed}","object":"{object}","content":2048,"written":9000}}"#);
+    fs::write(growing.join("growth"), note).unwrap();
+    let announced = site.install(&server, How::Missing).number("bytes: ");
+    let outcome = site.install(&server, How::Parts);
+    assert_eq!(outcome.sent, announced);
+    assert!(outcome.sent < image.layer.len() as u64 && site.is_whole(&image));
 }
 
 #[test]
