@@ -70,9 +70,6 @@ impl<'a> Announcing<'a> {
 
     /// Tells the cluster what it should know of this event. Never waits, but for the reboot.
     pub(crate) fn record(&mut self, event: &Event) {
-        if event.lossy() {
-            return;
-        }
         // What is told of an end is in the view before it.
         let told = announcement(&self.view, event, self.attempt);
         self.view.apply(event);
@@ -120,10 +117,17 @@ fn announcement(view: &RunView, event: &Event, attempt: u32) -> Option<Announcem
         })
     };
     Some(match event {
-        Event::StepStarted { step, .. } => normal(
+        // The first progress says that the step takes its time. Most take less than the API server does to store an event, and
+        // twenty of them behind an abort would hold up its answer to the user's next patch.
+        Event::StepProgress { step, .. } if view.progress.is_none() => normal(
             names::EVENT_STEP_STARTED,
             format!("{} started", place(step)),
         ),
+        // Nothing changed.
+        Event::StepDone {
+            presence: Presence::Present,
+            ..
+        } if view.progress.is_none() => return None,
         Event::StepDone { step, presence, at } => {
             let since = view.steps.get(step.index).and_then(|step| step.started);
             let how = match presence {
@@ -169,6 +173,7 @@ fn announcement(view: &RunView, event: &Event, attempt: u32) -> Option<Announcem
             warning(names::EVENT_RETRY_WAITING, note)
         }
         Event::RunStarted { .. }
+        | Event::StepStarted { .. }
         | Event::StepProgress { .. }
         | Event::JournalRepaired { .. }
         | Event::WorldDisagreed { .. }
@@ -193,6 +198,16 @@ mod tests {
             steps: vec!["clear-stateroot".to_owned(), "import-commit".to_owned()],
             at: 100,
         }
+    }
+
+    fn progress(step: StepRef) -> Event {
+        let progress = engine::Progress {
+            done: 1,
+            total: None,
+            unit: engine::Unit::Bytes,
+            object: String::new(),
+        };
+        Event::StepProgress { step, progress }
     }
 
     fn failed(kind: &str, error: &str) -> [Event; 2] {
@@ -224,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_told_by_its_changes_and_not_by_its_progress() {
+    fn a_run_is_told_by_its_changes_and_long_steps_by_their_beginning() {
         let mut events = vec![
             started("r1"),
             Event::StepStarted {
@@ -240,15 +255,8 @@ mod tests {
                 step: step(1, "import-commit"),
                 at: 101,
             },
-            Event::StepProgress {
-                step: step(1, "import-commit"),
-                progress: engine::Progress {
-                    done: 1,
-                    total: None,
-                    unit: engine::Unit::Bytes,
-                    object: String::new(),
-                },
-            },
+            progress(step(1, "import-commit")),
+            progress(step(1, "import-commit")),
         ];
         events.extend(failed("transient", "fetching\na blob"));
         events.extend([
@@ -273,14 +281,29 @@ mod tests {
         assert_eq!(
             told(&events, 2),
             [
-                "Normal StepStarted: step clear-stateroot (1 of 2) of install-stateroot started",
-                "Normal StepCompleted: step clear-stateroot (1 of 2) of install-stateroot completed: there already",
                 "Normal StepStarted: step import-commit (2 of 2) of install-stateroot started",
                 "Warning StepFailed: step import-commit (2 of 2) of install-stateroot failed (transient): fetching a blob",
                 "Warning RetryWaiting: install-stateroot is tried again in 2 s: fetching a blob",
                 "Normal RunResumed: install-stateroot goes on: 1 of 2 steps are done",
                 "Normal StepCompleted: step import-commit (2 of 2) of install-stateroot completed in 8 s",
                 "Normal RunCompleted: install-stateroot completed in 40 s",
+            ]
+        );
+        // What told of its beginning tells its end.
+        let mut long = vec![started("r1")];
+        let (step, at) = (step(0, "clear-stateroot"), 100);
+        let begun = Event::StepStarted {
+            step: step.clone(),
+            at,
+        };
+        long.extend([begun, progress(step.clone()), progress(step.clone())]);
+        let presence = Presence::Present;
+        long.push(Event::StepDone { step, presence, at });
+        assert_eq!(
+            told(&long, 1),
+            [
+                "Normal StepStarted: step clear-stateroot (1 of 2) of install-stateroot started",
+                "Normal StepCompleted: step clear-stateroot (1 of 2) of install-stateroot completed: there already",
             ]
         );
     }
