@@ -18,6 +18,7 @@ use rustix::fs::RenameFlags;
 use seed::extract::Mark;
 use serde::{Deserialize, Serialize};
 
+use crate::boot::recent;
 use crate::directory::Anchor;
 use crate::failure::Attempt;
 use crate::layout::Layout;
@@ -91,6 +92,11 @@ impl Incoming {
     /// What an interrupted fetch of this indexed seed has brought; where it has brought nothing, a new beginning.
     pub(crate) fn resume(&self, seed: &Digest) -> PortResult<Progress> {
         if let Some(progress) = self.progress(seed) {
+            if self.path().join(recent(PROGRESS)).exists() {
+                // Whoever wrote that was killed before it did this.
+                sync(&self.path()).attempt(|| format!("syncing {}", self.path().display()))?;
+                self.keep_note()?;
+            }
             return Ok(progress);
         }
         self.begin()?;
@@ -107,11 +113,14 @@ impl Incoming {
 
     /// What an interrupted fetch of this indexed seed has brought.
     pub(crate) fn progress(&self, seed: &Digest) -> Option<Progress> {
-        let mut text = Vec::new();
-        let file = File::open(self.path().join(PROGRESS)).ok()?;
-        let mut file = io::Read::take(file, PROGRESS_LIMIT);
-        io::Read::read_to_end(&mut file, &mut text).ok()?;
-        let progress: Progress = serde_json::from_slice(&text).ok()?;
+        let read = |name: &str| -> Option<Progress> {
+            let mut text = Vec::new();
+            let file = File::open(self.path().join(name)).ok()?;
+            let mut file = io::Read::take(file, PROGRESS_LIMIT);
+            io::Read::read_to_end(&mut file, &mut text).ok()?;
+            serde_json::from_slice(&text).ok()
+        };
+        let progress = read(&recent(PROGRESS)).or_else(|| read(PROGRESS))?;
         (progress.seed == *seed && self.var().is_dir()).then_some(progress)
     }
 
@@ -127,23 +136,29 @@ impl Incoming {
         found.next()
     }
 
-    /// Writes a note, which counts from [`Self::keep_note`] on. A note whose name is durable before its content could be an
+    /// Writes a note, which counts in this boot, and from [`Self::keep_note`] on in later ones. A note whose name is durable before its content could be an
     /// empty one after a power cut, and nothing of `/var` would count.
     pub(crate) fn write_note(&self, progress: &Progress) -> PortResult<()> {
         let new = self.path().join(NEW_PROGRESS);
-        let write = || fs::write(&new, serde_json::to_vec(progress)?);
+        let write = || {
+            fs::write(&new, serde_json::to_vec(progress)?)?;
+            fs::rename(&new, self.path().join(recent(PROGRESS)))
+        };
         write().attempt(|| format!("writing {}", new.display()))
     }
 
     /// Lets the last note that was written count: it is durable, and so is what it says.
     pub(crate) fn keep_note(&self) -> PortResult<()> {
-        let [new, kept] = [NEW_PROGRESS, PROGRESS].map(|name| self.path().join(name));
-        fs::rename(new, kept).attempt(|| format!("noting what is in {}", self.path().display()))
+        let [last, kept] = [&recent(PROGRESS), PROGRESS].map(|name| self.path().join(name));
+        fs::rename(last, kept).attempt(|| format!("noting what is in {}", self.path().display()))
     }
 
     /// Forgets how far a fetch has come: what it speaks of goes.
     fn forget(&self) -> io::Result<()> {
-        absent_is_none(fs::remove_file(self.path().join(PROGRESS))).map(drop)
+        for name in [&recent(PROGRESS), PROGRESS] {
+            absent_is_none(fs::remove_file(self.path().join(name)))?;
+        }
+        Ok(())
     }
 
     /// Removes what is there and begins anew. Nobody else may look into it: the seed's `/etc` has the secrets of its host.
@@ -415,8 +430,15 @@ mod tests {
             ..first.clone()
         };
         incoming.write_note(&later).unwrap();
+        // In this boot; a later one reads the other.
+        assert_eq!(incoming.progress(&seed), Some(later.clone()));
+        let last = incoming.path().join(recent(PROGRESS));
+        let aside = incoming.path().join("of-another-boot");
+        fs::rename(&last, &aside).unwrap();
         assert_eq!(incoming.progress(&seed), Some(first));
+        fs::rename(&aside, &last).unwrap();
         incoming.keep_note().unwrap();
+        assert!(!last.exists());
         assert_eq!(incoming.progress(&seed), Some(later));
     }
 

@@ -3,6 +3,7 @@
 //! Everything that touches the operating system is here: libostree, systemd over D-Bus, podman, files, the spool of a
 //! seed. No decisions are made and no condition's text is written here.
 
+mod boot;
 mod bus;
 mod capture;
 mod clock;

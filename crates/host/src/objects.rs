@@ -131,6 +131,8 @@ impl ObjectStore {
         if staging.is_dir() {
             let earlier = Self::begin(layout, repo)?;
             let recorded = batches::recorded(&staging);
+            // Some may have been recorded for this boot only.
+            earlier.sync().attempt(attempt)?;
             earlier.adopt_staged(&recorded, false).attempt(attempt)?;
         }
         discard(layout, STAGING)?;

@@ -1,9 +1,10 @@
 //! Making durable what arrives, while it arrives.
 //!
 //! What is fetched takes permits of an allowance before it is asked for; they are given back here, when what was made of those
-//! bytes is on the disk and known to a restart. So an end of the process costs no more download than the allowance. One of the
-//! power may cost twice as much: what says that bytes are there is written when they are, and is itself on the disk only when
-//! it is settled the next time.
+//! bytes is written and known to whoever goes on in the same boot. So an end of the process costs no more download than the
+//! allowance. All of it is synced from time to time, and before this ends in good order; only what was synced counts in another
+//! boot, for of the rest a power cut may leave anything. What says so is written after that, and is on the disk with the next
+//! sync: a power cut may cost what two of them bring.
 
 use std::mem;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -26,10 +27,14 @@ pub(super) const ALLOWANCE: usize = 7 << 20;
 /// The longest request, of one member, finds its permits while the two that read in order keep theirs.
 const _: () = assert!(ALLOWANCE >= 2 * HELD + COMPRESSED_LIMIT as usize);
 
-/// Bytes that are waited for, and for how long, before the disk is asked to settle: it writes its own metadata each time, and
-/// all that is written on the filesystem waits for that, etcd too.
-const BATCH: usize = 2 << 20;
-const BATCH_WAIT: Duration = Duration::from_secs(5);
+/// Bytes that are waited for, and for how long, before they are noted.
+const BATCH: usize = 1 << 20;
+const BATCH_WAIT: Duration = Duration::from_secs(2);
+
+/// Likewise before the disk is asked for a sync: it writes its own metadata each time, and all that is written on the
+/// filesystem waits for that, etcd too.
+const SYNC: usize = 32 << 20;
+const SYNC_WAIT: Duration = Duration::from_secs(5);
 
 /// How long less is waited for when somebody waits for permits, of which there are few then.
 const SCARCE_WAIT: Duration = Duration::from_millis(100);
@@ -46,6 +51,27 @@ pub(super) struct Made {
     pub(super) progress: Option<Progress>,
     /// Bytes of `/etc`, whose digests tell what is there.
     pub(super) etc: bool,
+}
+
+/// What counts in this boot only.
+struct Pending {
+    bytes: usize,
+    growth: bool,
+    progress: bool,
+    anything: bool,
+    since: Instant,
+}
+
+impl Default for Pending {
+    fn default() -> Self {
+        Self {
+            bytes: 0,
+            growth: false,
+            progress: false,
+            anything: false,
+            since: Instant::now(),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -102,10 +128,16 @@ impl<'a> Settler<'a> {
 
     /// Settles until nothing more comes.
     pub(super) fn run(&self) -> PortResult<()> {
+        let mut pending = Pending::default();
         loop {
             let (made, bytes, closed) = self.next();
-            self.settle(made)?;
+            pending.bytes += bytes;
+            self.note(made, &mut pending)?;
             self.allowance.add_permits(bytes);
+            let is_due = pending.bytes >= SYNC || pending.since.elapsed() >= SYNC_WAIT;
+            if pending.anything && (is_due || closed) {
+                self.sync(&mut pending)?;
+            }
             if closed {
                 return Ok(());
             }
@@ -128,33 +160,45 @@ impl<'a> Settler<'a> {
         (made, mem::take(&mut state.bytes), state.closed)
     }
 
-    fn settle(&self, made: Made) -> PortResult<()> {
-        let attempt = || "making durable what was fetched".to_owned();
+    /// Makes it known to whoever goes on in this boot.
+    fn note(&self, made: Made, pending: &mut Pending) -> PortResult<()> {
         let Made {
             grown,
             growth,
             progress,
             etc,
         } = made;
-        // Durable with what they speak of, and of no account before that.
+        self.store.settle(&grown).attempt(attempted)?;
         if let Some(growth) = &growth {
-            self.store.write_growth(growth).attempt(attempt)?;
+            self.store.write_growth(growth).attempt(attempted)?;
         }
         if let Some(progress) = &progress {
             self.incoming.write_note(progress)?;
         }
-        let more = etc || !grown.is_empty() || growth.is_some() || progress.is_some();
-        self.store.settle(more).attempt(attempt)?;
-        for id in &grown {
-            self.store.adopt_grown(id).attempt(attempt)?;
+        pending.growth |= growth.is_some();
+        pending.progress |= progress.is_some();
+        pending.anything |= pending.bytes > 0 || etc || pending.growth || pending.progress;
+        Ok(())
+    }
+
+    /// Makes all of it durable, and lets it count in later boots.
+    fn sync(&self, pending: &mut Pending) -> PortResult<()> {
+        self.store.settle_durably().attempt(attempted)?;
+        let done = mem::take(pending);
+        if done.growth {
+            self.store.keep_growth().attempt(attempted)?;
         }
-        if growth.is_some() {
-            self.store.keep_growth().attempt(attempt)?;
+        match done.progress {
+            true => self.incoming.keep_note(),
+            false => Ok(()),
         }
-        progress.map_or(Ok(()), |_| self.incoming.keep_note())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn attempted() -> String {
+    "making durable what was fetched".to_owned()
 }

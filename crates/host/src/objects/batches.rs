@@ -16,6 +16,7 @@ use rustix::fs::{self, Mode, OFlags};
 use seed::index::{ObjectId, ObjectKind};
 
 use super::{ObjectStore, STAGING};
+use crate::boot::recent;
 use crate::layout::Layout;
 
 /// The record, in the staging directory: for each durable object the number of its batch, its kind and its checksum.
@@ -35,9 +36,11 @@ pub(super) struct Batches(Mutex<State>);
 #[derive(Default)]
 struct State {
     number: u32,
-    /// Whole, and maybe not durable.
+    /// Whole, and in no record.
     fresh: Vec<Staged>,
-    /// In the record.
+    /// In the record of this boot.
+    recent: Vec<Staged>,
+    /// In the other record, too.
     durable: Vec<Staged>,
 }
 
@@ -50,6 +53,7 @@ impl Batches {
     pub(super) fn take_all(&self) -> Vec<Staged> {
         let mut state = self.state();
         let mut all = mem::take(&mut state.durable);
+        all.append(&mut state.recent);
         all.append(&mut state.fresh);
         all
     }
@@ -74,33 +78,54 @@ impl ObjectStore {
         }
     }
 
-    /// Makes durable what is staged, and records it; and `more`, if there is more.
-    pub(crate) fn settle(&self, more: bool) -> io::Result<()> {
+    /// Records what is staged, and what has `grown`, for those who come later in this boot.
+    pub(crate) fn settle(&self, grown: &[ObjectId]) -> io::Result<()> {
         let Some(batches) = &self.batches else {
-            return self.sync();
+            return Ok(());
         };
-        let fresh = {
+        let (mut fresh, number) = {
+            let mut state = batches.state();
+            (mem::take(&mut state.fresh), state.number)
+        };
+        fresh.extend(grown.iter().map(|id| (number, *id)));
+        self.record(&recent(RECORD), &fresh)?;
+        batches.state().recent.extend(fresh);
+        // Until then their growth is what counts.
+        for id in grown {
+            self.stage_grown(id, &path(number, id))?;
+        }
+        Ok(())
+    }
+
+    /// Makes durable what was recorded for this boot, and everything else on the filesystem; then it is recorded for later ones.
+    pub(crate) fn settle_durably(&self) -> io::Result<()> {
+        let recent = self.batches.as_ref().map(|batches| {
             let mut state = batches.state();
             state.number += 1;
-            mem::take(&mut state.fresh)
+            mem::take(&mut state.recent)
+        });
+        self.sync()?;
+        let Some((batches, recent)) = self.batches.as_ref().zip(recent) else {
+            return Ok(());
         };
-        if more || !fresh.is_empty() {
-            self.sync()?;
-        }
-        if fresh.is_empty() {
+        self.record(RECORD, &recent)?;
+        batches.state().durable.extend(recent);
+        Ok(())
+    }
+
+    fn record(&self, name: &str, staged: &[Staged]) -> io::Result<()> {
+        if staged.is_empty() {
             return Ok(());
         }
-        let mut bytes = Vec::with_capacity(fresh.len() * RECORD_SIZE);
-        for (number, id) in &fresh {
+        let mut bytes = Vec::with_capacity(staged.len() * RECORD_SIZE);
+        for (number, id) in staged {
             bytes.extend_from_slice(&number.to_le_bytes());
             bytes.push(id.kind as u8);
             bytes.extend_from_slice(&id.checksum);
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC;
-        let file = fs::openat(&self.staged, RECORD, flags, Mode::from_raw_mode(0o600))?;
-        File::from(file).write_all(&bytes)?;
-        batches.state().durable.extend(fresh);
-        Ok(())
+        let file = fs::openat(&self.staged, name, flags, Mode::from_raw_mode(0o600))?;
+        File::from(file).write_all(&bytes)
     }
 
     /// Gives durable objects their names, the commits last, if they are to have theirs.
@@ -124,10 +149,17 @@ fn path(number: u32, id: &ObjectId) -> String {
     format!("{number:x}/{}.{}", digest.hex(), id.kind.suffix())
 }
 
-/// What the record of a staging directory says. A power cut may tear it, which costs what follows.
+/// What the records of a staging directory say.
 pub(super) fn recorded(staging: &Path) -> Vec<Staged> {
+    let mut all = read(&staging.join(RECORD));
+    all.extend(read(&staging.join(recent(RECORD))));
+    all
+}
+
+/// A power cut may tear a record, which costs what follows.
+fn read(record: &Path) -> Vec<Staged> {
     let mut bytes = Vec::new();
-    let file = File::open(staging.join(RECORD));
+    let file = File::open(record);
     if file
         .and_then(|file| file.take(RECORD_LIMIT).read_to_end(&mut bytes))
         .is_err()

@@ -4,12 +4,13 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use api::Digest;
-use rustix::fs::{self, AtFlags, Mode, OFlags};
+use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use seed::index::{ObjectId, ObjectKind};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::boot::recent;
 use crate::layout::Layout;
 
 use super::{CHUNK, FileMetadata, ObjectStore, Refusal, S_IFREG, describe, hash_header, verify};
@@ -41,17 +42,28 @@ pub(crate) struct Growth {
 }
 
 impl ObjectStore {
-    /// Writes a note, which counts from [`Self::keep_growth`] on.
+    /// Writes a note, which counts in this boot, and from [`Self::keep_growth`] on in later ones.
     pub(crate) fn write_growth(&self, growth: &Growth) -> io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o600);
         let file = fs::openat(&self.growing, NEW_NOTE, flags, mode)?;
-        File::from(file).write_all(&serde_json::to_vec(growth)?)
+        File::from(file).write_all(&serde_json::to_vec(growth)?)?;
+        Ok(fs::renameat(
+            &self.growing,
+            NEW_NOTE,
+            &self.growing,
+            recent(NOTE),
+        )?)
     }
 
     /// Lets the last note that was written count: it is durable, and so is what it says.
     pub(crate) fn keep_growth(&self) -> io::Result<()> {
-        Ok(fs::renameat(&self.growing, NEW_NOTE, &self.growing, NOTE)?)
+        Ok(fs::renameat(
+            &self.growing,
+            recent(NOTE),
+            &self.growing,
+            NOTE,
+        )?)
     }
 
     /// Writes a long file behind its first `kept` bytes, which are there, while it is read. `told` hears how much is written.
@@ -121,9 +133,11 @@ impl ObjectStore {
         Ok(file.into())
     }
 
-    /// Gives a whole object its name; it is durable already.
-    pub(crate) fn adopt_grown(&self, id: &ObjectId) -> io::Result<()> {
-        self.adopt_from(&self.growing, &name(id), id)
+    /// Puts a whole object to those that are staged.
+    pub(super) fn stage_grown(&self, id: &ObjectId, path: &str) -> io::Result<()> {
+        let flags = RenameFlags::empty();
+        let rename = || fs::renameat_with(&self.growing, name(id), &self.staged, path, flags);
+        Ok(self.in_directory(path, rename)?)
     }
 }
 
@@ -131,10 +145,13 @@ impl Growth {
     /// How far an object of this seed had come when that was last noted; `None` also where its file is gone.
     pub(crate) fn noted(layout: &Layout, seed: &Digest) -> Option<Self> {
         let directory = layout.sysroot().join("ostree/repo").join(DIRECTORY);
-        let mut text = Vec::new();
-        let file = File::open(directory.join(NOTE)).ok()?;
-        file.take(NOTE_LIMIT).read_to_end(&mut text).ok()?;
-        let growth: Self = serde_json::from_slice(&text).ok()?;
+        let read = |name: &str| -> Option<Self> {
+            let mut text = Vec::new();
+            let file = File::open(directory.join(name)).ok()?;
+            file.take(NOTE_LIMIT).read_to_end(&mut text).ok()?;
+            serde_json::from_slice(&text).ok()
+        };
+        let growth = read(&recent(NOTE)).or_else(|| read(NOTE))?;
         if growth.seed != *seed {
             return None;
         }
