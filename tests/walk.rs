@@ -178,7 +178,7 @@ fn an_upgrade_goes_there_and_back_and_there_and_is_finalized() -> Result<()> {
     for expect in [
         "Normal Reboot: System will now reboot for upgrade",
         "Normal StepStarted: step fetch-seed (5 of 5) of fetch-seed started",
-        "Normal StepCompleted: step import-commit",
+        "Normal StepCompleted: step deploy-stateroot",
         "Normal RunCompleted: install-stateroot completed",
     ] {
         ensure!(told.contains(expect), "no event {expect:?}:\n{told}");
