@@ -136,8 +136,8 @@ impl Incoming {
         found.next()
     }
 
-    /// Writes a note, which counts in this boot, and from [`Self::keep_note`] on in later ones. A note whose name is durable before its content could be an
-    /// empty one after a power cut, and nothing of `/var` would count.
+    /// Writes a note, which counts in this boot, and from [`Self::keep_note`] on in later ones. A note whose name is durable
+    /// before its content could be an empty one after a power cut, and nothing of `/var` would count.
     pub(crate) fn write_note(&self, progress: &Progress) -> PortResult<()> {
         let new = self.path().join(NEW_PROGRESS);
         let write = || {
