@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use node::ports::{BootId, Clock};
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::boot;
+
 /// Clock ticks per second in `/proc/<pid>/stat`: the kernel's `USER_HZ`, 100 on every architecture that OpenShift
 /// runs on (proc(5)).
 const TICKS_PER_SECOND: u64 = 100;
@@ -22,11 +24,9 @@ impl HostClock {
     /// Reads once what does not change while this process lives. Never fails: a machine without a boot id (no
     /// `/proc`) has the empty one, and then no two boots of it look different.
     pub fn new() -> Self {
-        // systemd-nspawn mounts a file of its own over this one, with a new id for every boot of the container.
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let stat = fs::read_to_string("/proc/1/stat").unwrap_or_default();
         Self {
-            boot: BootId(boot.trim().to_owned()),
+            boot: BootId(boot::id()),
             started: init_started(&stat),
         }
     }
