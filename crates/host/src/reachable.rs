@@ -19,34 +19,18 @@ const LIMIT: u64 = 128 << 20;
 
 /// Whether all objects below these roots, a directory and its metadata, are in the directory `objects`.
 pub(crate) fn all_present(objects: &Path, tree: &[u8], meta: &[u8]) -> io::Result<bool> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let objects = rustix::fs::open(objects, flags, Mode::empty())?;
-    let (Some(tree), Some(meta)) = (checksum(tree), checksum(meta)) else {
-        return Err(malformed());
+    let objects = open(objects)?;
+    let Ok(reached) = walk(&objects, tree, meta)? else {
+        return Ok(false);
     };
-    let mut trees = HashSet::from([tree]);
-    let (mut files, mut metas) = (HashSet::new(), HashSet::from([meta]));
-    let mut waiting = vec![tree];
-    while let Some(tree) = waiting.pop() {
-        let Some(bytes) = read(&objects, &path(&tree, "dirtree"))? else {
-            return Ok(false);
-        };
-        let (own_files, directories) = entries(&bytes).ok_or_else(malformed)?;
-        files.extend(own_files);
-        for (tree, meta) in directories {
-            metas.insert(meta);
-            if trees.insert(tree) {
-                waiting.push(tree);
-            }
-        }
-    }
-    for (checksums, kind) in [(metas, "dirmeta"), (files, "file")] {
-        for checksum in checksums {
-            match statat(&objects, path(&checksum, kind), AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(_) => {}
-                Err(Errno::NOENT) => return Ok(false),
-                Err(error) => return Err(error.into()),
-            }
+    // The trees were read.
+    let metas = reached.metadata.iter();
+    let metas = metas.filter(|id| id.kind == ObjectKind::DirMeta);
+    for id in metas.chain(&reached.files) {
+        match statat(&objects, id.path(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => {}
+            Err(Errno::NOENT) => return Ok(false),
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(true)
@@ -64,8 +48,14 @@ pub(crate) struct Reached {
 
 /// All objects below these roots; whether the files are in the directory `objects` is not looked at.
 pub(crate) fn reached(objects: &Path, tree: &[u8], meta: &[u8]) -> io::Result<Reached> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let objects = rustix::fs::open(objects, flags, Mode::empty())?;
+    walk(&open(objects)?, tree, meta)?.map_err(|missing| {
+        let text = format!("the object {} is missing", missing.path());
+        io::Error::new(io::ErrorKind::NotFound, text)
+    })
+}
+
+/// What these roots reach, or a directory object that is missing.
+fn walk(objects: &OwnedFd, tree: &[u8], meta: &[u8]) -> io::Result<Result<Reached, ObjectId>> {
     let (Some(tree), Some(meta)) = (checksum(tree), checksum(meta)) else {
         return Err(malformed());
     };
@@ -82,10 +72,9 @@ pub(crate) fn reached(objects: &Path, tree: &[u8], meta: &[u8]) -> io::Result<Re
         if !is_new {
             continue;
         }
-        let bytes = read(&objects, &tree.path())?.ok_or_else(|| {
-            let text = format!("the object {} is missing", tree.path());
-            io::Error::new(io::ErrorKind::NotFound, text)
-        })?;
+        let Some(bytes) = read(objects, &tree.path())? else {
+            return Ok(Err(tree));
+        };
         let (files, directories) = entries(&bytes).ok_or_else(malformed)?;
         let files = files.into_iter().map(|file| of(ObjectKind::File, file));
         reached
@@ -94,13 +83,12 @@ pub(crate) fn reached(objects: &Path, tree: &[u8], meta: &[u8]) -> io::Result<Re
         // The last one is taken first.
         waiting.extend(directories.into_iter().rev());
     }
-    Ok(reached)
+    Ok(Ok(reached))
 }
 
-fn path(checksum: &Checksum, kind: &str) -> String {
-    let digest = api::Digest::from_sha256(checksum);
-    let (directory, name) = digest.hex().split_at(2);
-    format!("{directory}/{name}.{kind}")
+fn open(objects: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(objects, flags, Mode::empty())?)
 }
 
 fn read(objects: &OwnedFd, path: &str) -> io::Result<Option<Vec<u8>>> {
