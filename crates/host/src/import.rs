@@ -346,7 +346,7 @@ fn metadata(content: impl Read) -> Result<Vec<u8>, Refusal> {
     Ok(bytes)
 }
 
-fn archive_error(error: ArchiveError) -> PortError {
+pub(crate) fn archive_error(error: ArchiveError) -> PortError {
     PortError::new(ErrorKind::Permanent, "reading the seed's repository", error)
 }
 

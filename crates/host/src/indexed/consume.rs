@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use api::Digest;
 use node::{ErrorKind, PortError, PortResult};
-use seed::archive::{ArchiveError, ArchiveReader, Entry, Kind, MemberPath, Names};
+use seed::archive::{ArchiveReader, Entry, Kind, MemberPath, Names};
 use seed::extract::{Mark, extract_from};
 use seed::index::{Chain, Inflater, Member, ObjectId, ObjectKind};
 use seed::reader::Part;
@@ -19,7 +19,7 @@ use super::need::{Archive, LongObject};
 use super::segments::Segments;
 use super::settle::{Made, Settler};
 use crate::failure::Attempt;
-use crate::import::{file_metadata, object, put, refused};
+use crate::import::{archive_error, file_metadata, object, put, refused};
 use crate::incoming::{Incoming, Progress};
 use crate::objects::{Growth, ObjectStore, Refusal};
 use crate::seed_failure::extract_kind;
@@ -231,10 +231,6 @@ fn next_object<R: Read>(archive: &mut ArchiveReader<R>) -> PortResult<Option<(Ob
         }
     }
     Ok(None)
-}
-
-fn archive_error(error: ArchiveError) -> PortError {
-    PortError::new(ErrorKind::Permanent, "reading the seed's repository", error)
 }
 
 fn damaged(error: io::Error) -> PortError {
