@@ -96,7 +96,7 @@ impl<'a> Agent<'a> {
         let parsed = planner::parse(&status.conditions);
         let uptime = self.ports.clock.uptime();
         let run = self.latest.fact(uptime);
-        if parsed.state != State::PrepInProgress {
+        if !asks_cluster(parsed.state) {
             self.cluster.forget();
         }
         let cluster = self.cluster.knowledge(uptime);
@@ -374,6 +374,11 @@ impl<'a> Agent<'a> {
             self.ports.clock.uptime()
         )
     }
+}
+
+/// Positions whose decisions look at the cluster.
+fn asks_cluster(state: State) -> bool {
+    matches!(state, State::PrepInProgress | State::UpgradeInProgress)
 }
 
 /// Whether a plan takes back what was done, or ends it.

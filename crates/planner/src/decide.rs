@@ -178,7 +178,7 @@ fn unsure(state: State, spoken: &str, error: &str) -> String {
 fn work(spec: &ImageBasedUpgradeSpec, state: State, spoken: &str, facts: &Facts) -> Decision {
     match state {
         State::PrepInProgress => prep::decide(spec, facts),
-        State::UpgradeInProgress => upgrade::decide(facts),
+        State::UpgradeInProgress => upgrade::decide(spec, facts),
         State::RollbackInProgress | State::RollbackFailed => rollback::decide(state, spoken, facts),
         State::Aborting | State::AbortFailed => idle::abort(state, spoken, facts),
         State::Finalizing | State::FinalizeFailed => idle::finalize(state, spoken, facts),

@@ -139,6 +139,11 @@ fn write(list: &mut Vec<Condition>, decision: &Decision, occasion: Occasion) {
     let say = decision.said.message.as_str();
     let busy_idle = Wanted(Type::Idle, False, InProgress, message::IN_PROGRESS);
     let worked = worked(list, decision);
+    let upgraded = format!(
+        "{}; {}",
+        message::UPGRADE_COMPLETED,
+        message::SEED_CRYPTO_KEPT
+    );
     let wanted: Vec<Wanted<'_>> = match decision.state {
         State::Uninitialized | State::Contradictory => vec![],
         State::Idle => vec![Wanted(Type::Idle, True, Reason::Idle, message::IDLE)],
@@ -172,12 +177,7 @@ fn write(list: &mut Vec<Condition>, decision: &Decision, occasion: Occasion) {
         ],
         State::UpgradeCompleted => vec![
             busy_idle,
-            Wanted(
-                Type::UpgradeInProgress,
-                False,
-                Completed,
-                message::UPGRADE_COMPLETED,
-            ),
+            Wanted(Type::UpgradeInProgress, False, Completed, &upgraded),
             Wanted(
                 Type::UpgradeCompleted,
                 True,

@@ -85,6 +85,8 @@ fn back(facts: &Facts, booted: &DeploymentId, origin: DeploymentId) -> Plan {
             Step::Reboot {
                 reason: "rollback".to_owned(),
                 boot_id: facts.boot_id.clone(),
+                // The way back stays open, whoever reboots.
+                otherwise: None,
             },
         ],
     }

@@ -1,5 +1,7 @@
 //! Plans: lists of steps, complete before the first one runs.
 
+use std::collections::BTreeMap;
+
 use api::configuration::PublicKey;
 use api::rollback_config::RollbackConfig;
 use api::{DeploymentId, Digest, HandoverStamp, ImageRef, Stage, StaterootName};
@@ -246,6 +248,9 @@ pub enum Step {
         reason: String,
         /// The boot that this plan was made in: in any other one the reboot has happened.
         boot_id: String,
+        /// What boots by default again if the machine stays up.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        otherwise: Option<DeploymentId>,
     },
     /// Take all deployments of a stateroot out of the boot list.
     UndeployStateroot {
@@ -263,6 +268,13 @@ pub enum Step {
     DiscardSeed,
     /// Remove the records of the ended upgrade.
     RemoveRecords,
+    /// Stop a unit that would do harm before this site's identity is in place, until its start is due.
+    HoldUnit {
+        /// Its name.
+        unit: String,
+    },
+    /// Let those in as `core` who may log in on this site.
+    AuthorizeSshKeys,
     /// Put this site's network connections in place.
     RestoreConnections,
     /// Give the node its name.
@@ -272,6 +284,30 @@ pub enum Step {
     },
     /// Put this site's pull secret in place.
     WritePullSecret,
+    /// Say on which networks the node's address is to be found.
+    WriteNodeIpHint {
+        /// An address of each, in order.
+        addresses: Vec<String>,
+    },
+    /// Wait until the node has found its address by itself.
+    AwaitNodeAddress,
+    /// Let the node answer for the cluster's names.
+    WriteDnsOverrides {
+        /// The cluster's name.
+        cluster_name: String,
+        /// The domain below which it stands.
+        base_domain: String,
+        /// The node's first address; `None` = the one that it has found.
+        address: Option<String>,
+    },
+    /// Trust the authorities that this site trusts.
+    TrustAuthorities,
+    /// Put this site's time servers in place.
+    WriteChronyConfig,
+    /// Give the SSH server this site's keys.
+    WriteServerKeys,
+    /// Let LVM look at this site's devices, and activate what is on them.
+    RestoreLvmDevices,
     /// Tell systemd that the node may go on booting.
     SignalReady,
     /// Enable a unit and queue its start.
@@ -281,6 +317,28 @@ pub enum Step {
     },
     /// Wait until the API server answers.
     AwaitApi,
+    /// Give the objects that hold the cluster's settings this site's content.
+    ConfigureCluster,
+    /// Remove mirror sets and catalogs of the seed.
+    RemoveMirrors,
+    /// Apply the manifests that the origin left, in the order of their names.
+    ApplyManifests,
+    /// Let the version operator use this site's registry in place of the seed's, where the contract asks for it.
+    SetReleaseRegistry {
+        /// The seed's registry.
+        seed: String,
+        /// The seed had mirrors.
+        mirrored: bool,
+        /// This site's registry.
+        site: String,
+    },
+    /// Give the Node this site's labels.
+    SetNodeLabels {
+        /// Its name.
+        node: String,
+        /// The labels; others stay.
+        labels: BTreeMap<String, String>,
+    },
     /// Give the cluster its id.
     SetClusterId {
         /// The site's cluster id.
@@ -328,12 +386,26 @@ impl Step {
             Step::PruneRepository => "prune-repository",
             Step::DiscardSeed => "discard-seed",
             Step::RemoveRecords => "remove-records",
+            Step::HoldUnit { .. } => "hold-unit",
+            Step::AuthorizeSshKeys => "authorize-ssh-keys",
             Step::RestoreConnections => "restore-connections",
             Step::SetHostname { .. } => "set-hostname",
             Step::WritePullSecret => "write-pull-secret",
+            Step::WriteNodeIpHint { .. } => "write-node-ip-hint",
+            Step::AwaitNodeAddress => "await-node-address",
+            Step::WriteDnsOverrides { .. } => "write-dns-overrides",
+            Step::TrustAuthorities => "trust-authorities",
+            Step::WriteChronyConfig => "write-chrony-config",
+            Step::WriteServerKeys => "write-server-keys",
+            Step::RestoreLvmDevices => "restore-lvm-devices",
             Step::SignalReady => "signal-ready",
             Step::StartUnit { .. } => "start-unit",
             Step::AwaitApi => "await-api",
+            Step::ConfigureCluster => "configure-cluster",
+            Step::RemoveMirrors => "remove-mirrors",
+            Step::ApplyManifests => "apply-manifests",
+            Step::SetReleaseRegistry { .. } => "set-release-registry",
+            Step::SetNodeLabels { .. } => "set-node-labels",
             Step::SetClusterId { .. } => "set-cluster-id",
             Step::DisableUnit { .. } => "disable-unit",
             Step::RemoveReconfiguration => "remove-reconfiguration",

@@ -1,20 +1,27 @@
 //! Upgrade: on the origin up to the reboot, on the target from its first boot on.
 
-use api::{DeploymentId, Phase, message};
+use api::{DeploymentId, ImageBasedUpgradeSpec, Phase, message};
 
+use crate::check::{self, Subject};
 use crate::decide::{Act, Decision, Pending, Why, noted, pending};
-use crate::facts::{Facts, PostPivot, TargetRecord};
+use crate::facts::{ClusterKnowledge, Facts, PostPivot, TargetRecord};
 use crate::state::{Side, State};
 use crate::step::{Plan, PlanName, Step};
 
-pub(crate) fn decide(facts: &Facts) -> Decision {
+/// Seconds until an unhealthy cluster is looked at again (contract 5.1).
+const HEALTH_AGAIN: u64 = 20;
+
+/// Seconds until a cluster that did not answer is asked again.
+const UNKNOWN_AGAIN: u64 = 2;
+
+pub(crate) fn decide(spec: &ImageBasedUpgradeSpec, facts: &Facts) -> Decision {
     match facts.side {
-        Side::Origin => before_pivot(facts),
+        Side::Origin => before_pivot(spec, facts),
         Side::Target => after_pivot(facts),
     }
 }
 
-fn before_pivot(facts: &Facts) -> Decision {
+fn before_pivot(spec: &ImageBasedUpgradeSpec, facts: &Facts) -> Decision {
     let state = State::UpgradeInProgress;
     let fail = |message: &str| Decision::record(State::UpgradeFailed, facts.side, message);
     let wait = |why, note: &str| {
@@ -52,6 +59,36 @@ fn before_pivot(facts: &Facts) -> Decision {
             "the prepared target is not recorded on this node: request stage Idle and then Prep again",
         );
     };
+    if facts.default.as_ref().is_some_and(|first| first != booted) {
+        // Cut off between the switch and the reboot. Whoever reboots while the cluster is waited for is to come back here.
+        let plan = Plan {
+            name: PlanName::Pivot,
+            steps: vec![Step::SetDefault {
+                deployment: booted.clone(),
+            }],
+        };
+        return Decision::stay(state, facts.side, message::IN_PROGRESS, Act::Run(plan))
+            .within(Phase::PrePivot);
+    }
+    match &facts.cluster {
+        ClusterKnowledge::Known(_) => {}
+        ClusterKnowledge::NotAsked => return wait(Why::Cluster, "").again(1),
+        ClusterKnowledge::Unknown { error, .. } => {
+            return wait(
+                Why::Cluster,
+                &format!("Waiting for the API server: {error}"),
+            )
+            .again(UNKNOWN_AGAIN);
+        }
+    }
+    let unhealthy = check::unhealthy(&Subject::of(spec, facts));
+    if !unhealthy.is_empty() {
+        let why = message::health_failed(&unhealthy);
+        let text = format!("{}{why}", message::WAIT_BEFORE_UPGRADE_PREFIX);
+        return Decision::stay(state, facts.side, text, Act::Wait(Why::Cluster))
+            .within(Phase::PrePivot)
+            .again(HEALTH_AGAIN);
+    }
     let plan = pivot(facts, booted, target, deployment);
     Decision::stay(state, facts.side, message::IN_PROGRESS, Act::Run(plan)).within(Phase::PrePivot)
 }
@@ -67,8 +104,7 @@ fn pivot(
     Plan {
         name: PlanName::Pivot,
         steps: vec![
-            // A run taken up behind its switch would otherwise write into what boots next: cut off there, the node would come up
-            // without its identity.
+            // Nothing may be written into what boots next: cut off there, the node would come up without its identity.
             Step::SetDefault {
                 deployment: booted.clone(),
             },
@@ -96,6 +132,7 @@ fn pivot(
             Step::Reboot {
                 reason: "upgrade".to_owned(),
                 boot_id: facts.boot_id.clone(),
+                otherwise: Some(booted.clone()),
             },
         ],
     }

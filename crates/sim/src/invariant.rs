@@ -207,6 +207,7 @@ fn first_boot_lacks(machine: &Machine, target: &DeploymentId) -> Vec<String> {
     for needed in [
         path::RECONFIGURATION,
         path::CLUSTER_MANIFESTS,
+        path::KUBECONFIG_CRYPTO,
         path::ROLLBACK_CONFIG,
     ] {
         if disk.get(&inside(needed)).is_none() {

@@ -305,6 +305,13 @@ impl Machine {
         self.write_durably(path, 0o600, content);
     }
 
+    /// Somebody else removes what has nothing below it: from the disk and from memory.
+    pub fn erase(&mut self, path: &str) {
+        self.look();
+        self.cache.remove(path);
+        self.disk.remove(path);
+    }
+
     /// Somebody pushes what `other` names under the name `reference` too. What had that name stays in the registry, without
     /// a name. Nothing happens where the registry has neither.
     pub fn move_tag(&mut self, reference: &str, other: &str) {

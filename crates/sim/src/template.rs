@@ -44,6 +44,9 @@ fn commit(version: &str) -> Commit {
     }
 }
 
+/// The node's kubeconfig, below `/etc`.
+const KUBECONFIG: &str = "kubernetes/static-pod-resources/kube-apiserver-certs/secrets/node-kubeconfigs/lb-ext.kubeconfig";
+
 /// CRI-O's configuration, as every release brings some.
 const CRIO: (&str, &str) = ("crio/crio.conf.d/00-default", "[crio.image]\n");
 
@@ -101,6 +104,11 @@ fn seed(reference: &str) -> Option<SeedImage> {
             ("lib/etcd/cluster-id", "id-of-the-seed"),
             ("lib/etcd/version", TARGET),
             ("lib/etcd/revision", "50"),
+            (
+                "lib/etcd/manifests/mirror-of-the-seed",
+                "mirrors of the seed",
+            ),
+            ("lib/etcd/pull-secret", "{}"),
             ("lib/kubelet/config.json", "{}"),
             ("lib/made-by", reference),
             ("log/", ""),
@@ -112,6 +120,9 @@ fn seed(reference: &str) -> Option<SeedImage> {
                 "link",
             ),
             ("systemd/system/kubelet.service", "unit"),
+            (KUBECONFIG, "the way to the API server"),
+            ("ssh/ssh_host_ed25519_key", "a key of the seed"),
+            ("ssh/ssh_host_rsa_key", "another key of the seed"),
             ("hostname", "seed-node\n"),
             CRIO,
             ("hosts", "127.0.0.1 localhost seed"),
@@ -188,6 +199,8 @@ fn deploy(disk: &mut Tree, id: &DeploymentId, commits: &BTreeMap<String, Commit>
         ("hostname", "site-node\n"),
         CRIO,
         ("ssh/ssh_host_ed25519_key", "a key of the site"),
+        ("chrony.conf", "a time server of the site"),
+        ("lvm/devices/system.devices", "a disk of the site"),
         (
             "NetworkManager/system-connections/eno1.nmconnection",
             "the site's address",

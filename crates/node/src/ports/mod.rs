@@ -13,8 +13,10 @@ mod seeds;
 mod units;
 
 pub use clock::{BootId, Clock};
-pub use cluster::{Announcement, Cluster, Published, PullSecret, Severity};
-pub use files::{FileKind, Files, NodePath, Root};
+pub use cluster::{
+    Announcement, Cluster, Exported, Published, PullSecret, RegistryChange, Severity,
+};
+pub use files::{Attributes, FileKind, Files, NodePath, Root};
 pub use images::{Images, Layer};
 pub use machine::{Machine, Reserved};
 pub use ostree::{Deployment, DeploymentSpec, Ostree};

@@ -1,9 +1,6 @@
 //! What the plans hold, and the texts around them that the enumeration does not look at.
 
-use api::reconfiguration::SeedReconfiguration;
-use planner::{
-    Act, ErrorKind, Facts, Plan, PlanName, RunFact, Side, State, Step, Why, reconfigure,
-};
+use planner::{Act, ErrorKind, Facts, Plan, PlanName, RunFact, Side, State, Step, Why};
 
 use crate::reachable::plain;
 use crate::sample::{
@@ -159,8 +156,13 @@ fn the_pivot_leaves_everything_ready_before_its_commit_point() {
             Step::WriteRollbackConfig { stateroot, config } => {
                 assert_eq!((stateroot.as_str(), config.monitor_timeout), (TARGET, 77));
             }
-            Step::Reboot { reason, boot_id } => {
+            Step::Reboot {
+                reason,
+                boot_id,
+                otherwise,
+            } => {
                 assert_eq!((reason.as_str(), boot_id.as_str()), ("upgrade", "boot-1"));
+                assert_eq!(*otherwise, Some(deployment(ORIGIN)));
             }
             _ => {}
         }
@@ -187,7 +189,9 @@ fn the_return_leads_to_exactly_the_recorded_origin() {
             Step::SetDefault {
                 deployment: default,
             },
-            Step::Reboot { reason, .. },
+            Step::Reboot {
+                reason, otherwise, ..
+            },
         ] = plan.steps.as_slice()
         else {
             panic!("{:?}", plan.steps);
@@ -195,7 +199,7 @@ fn the_return_leads_to_exactly_the_recorded_origin() {
         assert_eq!(into.as_str(), ORIGIN);
         assert_eq!(stateroots, &[stateroot(TARGET), stateroot(ORIGIN)]);
         assert_eq!(*default, deployment(ORIGIN));
-        assert_eq!(reason, "rollback");
+        assert_eq!((reason.as_str(), otherwise), ("rollback", &None));
         // Read the other way round: the return's origin is where it starts in the stamp's words too.
         assert_eq!(
             (&stamp.origin, &stamp.target),
@@ -260,46 +264,45 @@ fn a_stage_that_nobody_knows_stops_no_work() {
     assert_eq!(plan(State::PrepInProgress, "Nap", &facts), known);
 }
 
+/// An unhealthy cluster holds the pivot up, in the contract's words; the Node is looked at when the rest is healthy.
 #[test]
-fn the_first_boot_needs_a_name_an_identity_and_a_pull_secret() {
-    let whole = || SeedReconfiguration {
-        hostname: "node".to_owned(),
-        cluster_id: "6c0e".to_owned(),
-        pull_secret: "{}".to_owned().into(),
-        ..SeedReconfiguration::default()
+fn the_pivot_waits_for_a_healthy_cluster() {
+    let mut facts = facts(Side::Origin);
+    facts.target = Some(target(true));
+    let mut check = |change: fn(&mut planner::Health), expected: &str| {
+        let mut cluster = crate::sample::cluster();
+        change(&mut cluster.health);
+        facts.cluster = planner::ClusterKnowledge::Known(Box::new(cluster));
+        let status = plain(State::UpgradeInProgress);
+        let decision = decided(&spec(Some("Upgrade")), &status.conditions, &facts);
+        assert_eq!(decision.act, Act::Wait(Why::Cluster), "{expected}");
+        assert_eq!(decision.look_again, Some(20));
+        let before = "Waiting for system to stabilize before Upgrade (pre-pivot) stage can continue: one or more health checks failed: ";
+        assert_eq!(decision.said.message, format!("{before}{expected}"));
     };
-    let check = |change: fn(&mut SeedReconfiguration), field: &str| {
-        let mut document = whole();
-        change(&mut document);
-        let error = reconfigure(&document).unwrap_err();
-        let expected = format!("{field} is empty in the exported configuration of this site");
-        assert_eq!(error, expected);
-    };
-    check(|document| document.hostname.clear(), "hostname");
     check(
-        |document| document.hostname = "localhost".to_owned(),
-        "hostname",
+        |health| {
+            health.operators = vec!["dns".to_owned(), "etcd".to_owned()];
+            health.pools = vec!["master".to_owned()];
+            health.node = vec!["node is not yet ready: a".to_owned()];
+        },
+        "one or more ClusterOperators not yet ready: dns, etcd\n  - one or more MachineConfigPools not yet ready: master",
     );
-    check(|document| document.cluster_id.clear(), "cluster_id");
     check(
-        |document| document.pull_secret = String::new().into(),
-        "pull_secret",
+        |health| health.node = vec!["node is not yet ready: a".to_owned()],
+        "node is not yet ready: a",
     );
+}
 
-    let plan = reconfigure(&whole()).unwrap();
-    assert_eq!(plan.name, PlanName::Reconfigure);
-    assert_eq!(
-        names(&plan),
-        [
-            "write-pull-secret",
-            "restore-connections",
-            "set-hostname",
-            "signal-ready",
-            "start-unit",
-            "await-api",
-            "set-cluster-id",
-            "remove-reconfiguration",
-            "disable-unit",
-        ]
-    );
+/// Whoever reboots while a cluster is waited for is to come back to what runs now.
+#[test]
+fn a_switch_without_its_reboot_is_taken_back_before_anything_else() {
+    let mut facts = facts(Side::Origin);
+    facts.target = Some(target(true));
+    facts.default = Some(deployment(TARGET));
+    facts.cluster = planner::ClusterKnowledge::NotAsked;
+    let plan = plan(State::UpgradeInProgress, "Upgrade", &facts);
+    let deployment = deployment(ORIGIN);
+    assert_eq!(plan.name, PlanName::Pivot);
+    assert_eq!(plan.steps, [Step::SetDefault { deployment }]);
 }

@@ -2,7 +2,9 @@
 
 use api::seed_node::Cpu;
 use node::PortResult;
-use node::ports::{Filesystem, Machine as Hardware, NodeFacts, Reserved, SeedPin, Space, Told};
+use node::ports::{
+    Filesystem, Machine as Hardware, NodeFacts, NodePath, Reserved, SeedPin, Space, Told,
+};
 
 use crate::machine::Machine;
 use crate::node::Node;
@@ -78,5 +80,21 @@ impl Hardware for Node {
             self.operation("release: a file", &path)?;
         }
         Ok(())
+    }
+
+    fn trust_authorities(&self) -> PortResult<()> {
+        self.operation("trust_authorities", &"")?;
+        self.effect(|machine| {
+            let anchor = machine.resolve(&NodePath::booted(api::path::CA_ANCHOR));
+            let anchor = machine.cache.text(&anchor).unwrap_or_default().to_owned();
+            let bundle = machine.etc("pki/ca-trust/extracted/bundle");
+            machine.cache.write(&bundle, 0o444, anchor.into_bytes());
+        })?;
+        self.operation("trusted_authorities", &"")
+    }
+
+    fn activate_volumes(&self) -> PortResult<()> {
+        // Volumes are not simulated.
+        self.operation("activate_volumes", &"")
     }
 }
