@@ -303,3 +303,61 @@ fn the_target_comes_up_as_the_site_that_it_replaces() -> Result<()> {
     assert_eq!(String::from_utf8_lossy(&unit.stdout).trim(), "disabled");
     Ok(())
 }
+
+/// The unit as the Go original ships it: it is up when all is done and not before, and gives no socket to tell anything on.
+const UNIT_OF_GO: &str = "\
+[Unit]
+Description=First boot
+After=coreos-update-ca-trust.service
+
+[Service]
+Type=oneshot
+RemainAfterExit=no
+ExecStart=/usr/local/bin/lca-cli post-pivot
+Restart=on-failure
+RestartSec=5s
+
+[Install]
+WantedBy=multi-user.target
+";
+
+/// And a seed whose kubelet is enabled: it begins under the seed's name, beside the unit.
+#[test]
+fn the_go_originals_unit_and_a_kubelet_that_is_enabled_do_as_well() -> Result<()> {
+    let site = Site::boot("oneshot")?;
+    site.go("Prep")?;
+    let units = "/etc/systemd/system";
+    let unit = site.node.path_in_stateroot(
+        TARGET,
+        &format!("{units}/installation-configuration.service"),
+    )?;
+    fs::write(&unit, UNIT_OF_GO)?;
+    let wanted = format!("{units}/multi-user.target.wants/kubelet.service");
+    std::os::unix::fs::symlink(
+        "/usr/lib/systemd/system/kubelet.service",
+        site.node.path_in_stateroot(TARGET, &wanted)?,
+    )
+    .context("enabling kubelet in the target")?;
+    site.go("Upgrade")?;
+    site.node.wait_api()?;
+    let nodes = object(&site, &["nodes"])?;
+    let nodes = nodes["items"].as_array().context("a list")?;
+    let names: Vec<&Value> = nodes.iter().map(|node| &node["metadata"]["name"]).collect();
+    assert_eq!(names, ["site"]);
+    let addresses = &nodes[0]["status"]["addresses"];
+    assert_eq!(
+        addresses[0]["address"],
+        json!(site.node.address().to_string())
+    );
+    let journal = site.node.run(&[
+        "journalctl",
+        "--boot",
+        "--unit=installation-configuration.service",
+        "--output=cat",
+    ])?;
+    ensure!(
+        journal.contains("this node has its identity"),
+        "the unit did not say that it is done:\n{journal}"
+    );
+    Ok(())
+}

@@ -105,15 +105,13 @@ async fn proxy(
     settings: &Proxy,
     effective: Option<&Proxy>,
 ) -> PortResult<()> {
-    let call = Call::new(Verb::Patch, &kind::PROXY).named("cluster");
+    let spec = Call::new(Verb::Patch, &kind::PROXY).named("cluster");
     let parts = [
-        (call, json!({ "spec": members(settings) })),
-        (
-            call.status(),
-            json!({ "status": effective.map(members).unwrap_or_default() }),
-        ),
+        Some((spec, json!({ "spec": members(settings) }))),
+        // Where it is not known, the network operator finds it.
+        effective.map(|proxy| (spec.status(), json!({ "status": members(proxy) }))),
     ];
-    for (call, body) in parts {
+    for (call, body) in parts.into_iter().flatten() {
         connection
             .send(&call, Some(&body))
             .await
