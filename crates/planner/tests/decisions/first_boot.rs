@@ -164,7 +164,8 @@ fn what_cannot_work_is_said_by_its_field() {
         change(&mut document, &mut seed);
         assert_eq!(reconfigure(&document, Some(&seed)).unwrap_err(), expected);
     };
-    let missing: [(fn(&mut SeedReconfiguration), &str); 7] = [
+    type Change = fn(&mut SeedReconfiguration);
+    let missing: [(Change, &str); 7] = [
         (|document| document.hostname.clear(), "hostname"),
         (
             |document| document.hostname = "localhost".to_owned(),
