@@ -138,11 +138,17 @@ fn write(list: &mut Vec<Condition>, decision: &Decision, occasion: Occasion) {
     clear_overlays(list, decision, occasion);
     let say = decision.said.message.as_str();
     let busy_idle = Wanted(Type::Idle, False, InProgress, message::IN_PROGRESS);
-    let worked = worked(list, decision);
-    let upgraded = format!(
-        "{}; {}",
+    let prepared = worked(
+        list,
+        decision,
+        Type::PrepInProgress,
+        message::PREP_COMPLETED,
+    );
+    let upgraded = worked(
+        list,
+        decision,
+        Type::UpgradeInProgress,
         message::UPGRADE_COMPLETED,
-        message::SEED_CRYPTO_KEPT
     );
     let wanted: Vec<Wanted<'_>> = match decision.state {
         State::Uninitialized | State::Contradictory => vec![],
@@ -158,7 +164,7 @@ fn write(list: &mut Vec<Condition>, decision: &Decision, occasion: Occasion) {
         ],
         State::PrepCompleted => vec![
             busy_idle,
-            Wanted(Type::PrepInProgress, False, Completed, &worked),
+            Wanted(Type::PrepInProgress, False, Completed, &prepared),
             Wanted(Type::PrepCompleted, True, Completed, say),
         ],
         State::UpgradeInProgress => vec![
@@ -241,14 +247,13 @@ fn write(list: &mut Vec<Condition>, decision: &Decision, occasion: Occasion) {
     tell_refusal(list, decision, occasion);
 }
 
-/// Text of `PrepInProgress` behind Prep: what was done, once it is said, for as long as the position lasts.
-fn worked(list: &[Condition], decision: &Decision) -> String {
+/// Text of the condition of work that is finished: what was done, once it is said, for as long as the position lasts.
+fn worked(list: &[Condition], decision: &Decision, type_: ConditionType, usual: &str) -> String {
     let said = decision.said.work.clone();
-    let before = find(list, ConditionType::PrepInProgress)
+    let before = find(list, type_)
         .filter(|found| found.known_reason() == Some(Reason::Completed))
         .map(|found| found.message.clone());
-    said.or(before)
-        .unwrap_or_else(|| message::PREP_COMPLETED.to_owned())
+    said.or(before).unwrap_or_else(|| usual.to_owned())
 }
 
 /// Sets one condition as the contract's 2.4 has it: a condition whose status changes, and `Idle` always when anything of it

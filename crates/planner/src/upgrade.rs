@@ -152,12 +152,13 @@ fn after_pivot(facts: &Facts) -> Decision {
         PostPivot::Failing { error } => {
             wait(&format!("{}{error}", message::WAIT_AFTER_PIVOT_PREFIX))
         }
-        PostPivot::Finished => Decision::record(
-            State::UpgradeCompleted,
-            facts.side,
-            message::UPGRADE_COMPLETED,
-        )
-        // Also when it was over before anybody looked: the history tells it either way.
-        .within(Phase::PostPivot),
+        PostPivot::Finished => {
+            let text = message::UPGRADE_COMPLETED;
+            let mut decision = Decision::record(State::UpgradeCompleted, facts.side, text)
+                // Also when it was over before anybody looked: the history tells it either way.
+                .within(Phase::PostPivot);
+            decision.said.work = Some(format!("{text}; {}", message::SEED_CRYPTO_KEPT));
+            decision
+        }
     }
 }

@@ -47,15 +47,8 @@ fn handed_over() -> (Machine, Guard) {
     site.drive([Request::stage(Stage::Upgrade)]).unwrap();
     assert_eq!(site.node().violations(), Vec::<String>::new());
     let moments = site.take_moments();
-    let moment = moments
-        .iter()
-        .rfind(|moment| moment.operation.starts_with("reboot upgrade"))
-        .or_else(|| {
-            moments
-                .iter()
-                .rfind(|moment| moment.operation.contains("set_default"))
-        })
-        .unwrap();
+    let before = |moment: &&sim::Moment| moment.machine.booted().stateroot.as_str() == "rhcos";
+    let moment = moments.iter().rfind(before).unwrap();
     (moment.machine.clone(), moment.guard.clone())
 }
 
@@ -269,7 +262,7 @@ fn a_first_boot_runs_from_what_the_go_original_exported() {
     check(
         "/home/core/.ssh/authorized_keys.d/ib-early-access",
         0o600,
-        "ssh-ed25519 AAAA core@go\nssh-rsa BBBB second@go\n",
+        "ssh-ed25519 AAAA core&co@go\nssh-rsa BBBB second@go\n",
     );
     check(
         "/var/lib/kubelet/config.json",
@@ -303,7 +296,7 @@ fn a_first_boot_runs_from_what_the_go_original_exported() {
     let applied: Value = serde_json::from_str(&applied).unwrap();
     assert_eq!(
         applied["spec"]["config"]["passwd"]["users"][0]["sshAuthorizedKeys"][0],
-        "ssh-ed25519 AAAA core@go\nssh-rsa BBBB second@go\n"
+        "ssh-ed25519 AAAA core&co@go\nssh-rsa BBBB second@go\n"
     );
     assert!(file(&machine, "/etc/lvm/devices/system.devices").is_some());
 }
