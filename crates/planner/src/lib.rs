@@ -8,6 +8,7 @@ mod facts;
 mod failure;
 mod idle;
 mod image_facts;
+mod kernel_arguments;
 mod limits;
 mod precache_list;
 mod prep;
@@ -31,6 +32,7 @@ pub use facts::{
 };
 pub use failure::{Disposition, ErrorKind, LONGEST_BACKOFF, backoff, disposition};
 pub use image_facts::{ImageFacts, PrecachePolicy, PrecacheRecord, PrecacheTally};
+pub use kernel_arguments::rebooting;
 pub use limits::{FetchLimits, Limits};
 pub use precache_list::images;
 pub use project::{

@@ -64,11 +64,24 @@ fn prep_goes_from_the_reference_to_the_images() {
     );
 }
 
+/// The plan that installs the target of a seed with these kernel arguments.
+fn installing(kernel_arguments: &[&str]) -> Plan {
+    let mut facts = facts(Side::Origin);
+    let content = planner::SeedContent {
+        kernel_arguments: kernel_arguments
+            .iter()
+            .copied()
+            .map(str::to_owned)
+            .collect(),
+        ..content()
+    };
+    (facts.pin, facts.content) = (Some(pin()), Some(content));
+    plan(State::PrepInProgress, "Prep", &facts)
+}
+
 #[test]
 fn the_target_is_deployed_with_the_seeds_arguments_behind_a_unique_one() {
-    let mut facts = facts(Side::Origin);
-    (facts.pin, facts.content) = (Some(pin()), Some(content()));
-    let plan = plan(State::PrepInProgress, "Prep", &facts);
+    let plan = installing(&["quiet", "systemd.unified=1"]);
     let deploy = plan.steps.iter().find_map(|step| match step {
         Step::DeployStateroot {
             stateroot,
@@ -80,12 +93,46 @@ fn the_target_is_deployed_with_the_seeds_arguments_behind_a_unique_one() {
     });
     let (name, commit, arguments) = deploy.unwrap();
     assert_eq!((name, commit), (TARGET, "c".repeat(64).as_str()));
-    assert_eq!(arguments, &["ibu=4.17.4", "quiet", "systemd.unified=1"]);
+    assert_eq!(
+        arguments,
+        &[
+            "ibu=4.17.4",
+            "quiet",
+            "systemd.unified=1",
+            "panic=10",
+            "systemd.watchdog_sec=180",
+        ]
+    );
     let Some(Step::RecordTarget { record }) = plan.steps.last() else {
         panic!("{:?}", plan.steps);
     };
     assert_eq!(record.deployment, None);
     assert!(!record.precached);
+}
+
+#[test]
+fn what_a_seed_says_of_panics_and_watchdogs_stands() {
+    let check = |seed: &[&str], expect: &[&str]| {
+        let plan = installing(seed);
+        let arguments = plan.steps.iter().find_map(|step| match step {
+            Step::DeployStateroot {
+                kernel_arguments, ..
+            } => Some(kernel_arguments.clone()),
+            _ => None,
+        });
+        assert_eq!(arguments.unwrap()[1..], *expect);
+    };
+    let watchdog = "systemd.watchdog_sec=180";
+    check(&["panic=0"], &["panic=0", watchdog]);
+    check(&["panic"], &["panic", watchdog]);
+    check(
+        &["systemd.watchdog_sec=off", "panic_on_oops=1"],
+        &["systemd.watchdog_sec=off", "panic_on_oops=1", "panic=10"],
+    );
+    check(
+        &["panic=1", "systemd.watchdog_sec=30"],
+        &["panic=1", "systemd.watchdog_sec=30"],
+    );
 }
 
 #[test]
