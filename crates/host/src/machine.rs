@@ -13,6 +13,7 @@ use node::ports::{Filesystem, Machine, NodeFacts, Reserved, SeedPin, Space, Told
 use node::{ErrorKind, PortResult};
 use rustix::fs::statvfs;
 
+use crate::boot_fallback::HostFallback;
 use crate::failure::Attempt;
 use crate::layout::Layout;
 use crate::storage_target::container_storage_target;
@@ -131,6 +132,7 @@ impl Machine for HostMachine {
             boot_files: self.boot_files(),
             spooled: pin.map_or(0, |pin| self.spooled(pin)),
             default_switch: self.default_switch(),
+            boot_fallback: HostFallback::new(self.layout.clone()).usable(),
             certificates_until: certificates::until(self.layout.booted()),
         })
     }

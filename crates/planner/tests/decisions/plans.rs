@@ -2,7 +2,8 @@
 
 use api::reconfiguration::SeedReconfiguration;
 use planner::{
-    Act, ErrorKind, Facts, Plan, PlanName, RunFact, Side, State, Step, Why, reconfigure,
+    Act, ErrorKind, Facts, FailedBoot, FallbackState, Plan, PlanName, RunFact, Side, State, Step,
+    Why, reconfigure,
 };
 
 use crate::reachable::plain;
@@ -188,7 +189,9 @@ fn the_pivot_leaves_everything_ready_before_its_commit_point() {
             "write-rollback-config",
             "save-origin-copy",
             "save-handover",
+            "ensure-boot-unit",
             "sync-stateroots",
+            "arm-fallback",
             "set-default",
             "reboot",
         ]
@@ -209,6 +212,16 @@ fn the_pivot_leaves_everything_ready_before_its_commit_point() {
             Step::Reboot { reason, boot_id } => {
                 assert_eq!((reason.as_str(), boot_id.as_str()), ("upgrade", "boot-1"));
             }
+            Step::ArmFallback {
+                origin,
+                target,
+                attempts,
+                boot_id,
+            } => {
+                assert_eq!(*origin, deployment(ORIGIN));
+                assert_eq!(*target, deployment(TARGET));
+                assert_eq!((*attempts, boot_id.as_str()), (3, "boot-1"));
+            }
             _ => {}
         }
     }
@@ -218,6 +231,86 @@ fn the_pivot_leaves_everything_ready_before_its_commit_point() {
     });
     let defaults: Vec<_> = defaults.collect();
     assert_eq!(defaults, [deployment(ORIGIN), deployment(TARGET)]);
+}
+
+#[test]
+fn a_node_without_a_boot_fallback_pivots_all_the_same() {
+    let mut facts = facts(Side::Origin);
+    facts.target = Some(target(true));
+    let with = names(&plan(State::UpgradeInProgress, "Upgrade", &facts));
+    facts.fallback = FallbackState::None("there is no grub.cfg".to_owned());
+    let without = names(&plan(State::UpgradeInProgress, "Upgrade", &facts));
+    let ours = ["ensure-boot-unit", "arm-fallback"];
+    let rest: Vec<_> = with
+        .into_iter()
+        .filter(|name| !ours.contains(name))
+        .collect();
+    assert_eq!(without, rest);
+}
+
+#[test]
+fn a_release_that_did_not_boot_is_named() {
+    let mut facts = facts(Side::Origin);
+    facts.target = Some(target(true));
+    facts.failed_boot = Some(FailedBoot {
+        target: deployment(TARGET),
+        attempts: Some(3),
+        boot_id: "boot-2".to_owned(),
+    });
+    let status = plain(State::UpgradeInProgress);
+    let decision = decided(&spec(Some("Upgrade")), &status.conditions, &facts);
+    assert_eq!(decision.state, State::UpgradeFailed);
+    let target = deployment(TARGET);
+    assert_eq!(
+        decision.said.message,
+        format!(
+            "Uncontrolled rollback: {target} did not come up in 3 attempts and the boot loader started this release \
+             again"
+        )
+    );
+}
+
+#[test]
+fn where_an_upgrade_has_ended_nothing_stays_armed() {
+    let armed = || FallbackState::Armed {
+        entry: "ostree-1".to_owned(),
+        left: 3,
+    };
+    let check = |state, side, steps: &[&str]| {
+        let mut facts = facts(side);
+        let status = plain(state);
+        let act = |facts: &Facts| decided(&spec(Some("Upgrade")), &status.conditions, facts).act;
+        assert_eq!(act(&facts), Act::Nothing);
+        facts.fallback = armed();
+        let plan = match act(&facts) {
+            Act::Run(plan) => plan,
+            other => panic!("{state}: {other:?}"),
+        };
+        assert_eq!(
+            (plan.name, names(&plan)),
+            (PlanName::Disarm, steps.to_vec())
+        );
+        let run = |since| RunFact::Failed {
+            plan: PlanName::Disarm,
+            kind: ErrorKind::Permanent,
+            error: "no".to_owned(),
+            attempt: 1,
+            since,
+        };
+        facts.run = run(29);
+        assert_eq!(act(&facts), Act::Nothing);
+        facts.run = run(30);
+        assert_eq!(act(&facts), Act::Run(plan));
+    };
+    check(State::UpgradeCompleted, Side::Target, &["disarm-fallback"]);
+    let back = ["set-default", "disarm-fallback"];
+    check(State::UpgradeFailed, Side::Origin, &back);
+    // Its way back is still to come.
+    let mut facts = facts(Side::Target);
+    facts.fallback = armed();
+    let status = plain(State::UpgradeFailed);
+    let decision = decided(&spec(Some("Upgrade")), &status.conditions, &facts);
+    assert_eq!(decision.act, Act::Nothing);
 }
 
 #[test]
@@ -231,6 +324,7 @@ fn the_return_leads_to_exactly_the_recorded_origin() {
                 stamp,
             },
             Step::SyncStateroots { stateroots },
+            Step::DisarmFallback,
             Step::SetDefault {
                 deployment: default,
             },
@@ -264,6 +358,7 @@ fn cleaning_up_removes_what_is_not_booted_and_the_records_last() {
             Step::SetDefault {
                 deployment: deployment(booted),
             },
+            Step::DisarmFallback,
             Step::ReleaseSpace,
             Step::UndeployStateroot {
                 stateroot: stateroot(gone),
