@@ -203,10 +203,12 @@ impl BootFallback for HostFallback {
         environment.unset(COUNTER);
         environment.unset(ENTRY);
         let work = |grub: &Grub| {
+            // Without it the variables have no effect; while there are any, it counts as armed, and is disarmed again.
+            grub.configure(drop_in::without_part)?;
             if let (true, Ok(block)) = (grub.environment.is_some(), environment.print()) {
                 grub.write(&block)?;
             }
-            grub.configure(drop_in::without_part)
+            Ok(())
         };
         self.change(work, &grub)
     }

@@ -83,7 +83,7 @@ pub fn observe(
     } else {
         None
     };
-    let fallback = fallback(ports, state, side, booted.as_ref().ok(), target.as_ref());
+    let fallback = fallback(ports, state, side, booted.as_ref().ok(), target.as_ref())?;
     Ok(Facts {
         now: Timestamp::from_unix(ports.clock.now()),
         boot_id: ports.clock.boot_id().0,
@@ -156,14 +156,14 @@ fn fallback(
     side: Side,
     booted: Option<&DeploymentId>,
     target: Option<&TargetRecord>,
-) -> FallbackState {
+) -> PortResult<FallbackState> {
     let before = state == State::UpgradeInProgress && side == Side::Origin;
     let ended = matches!(
         (state, side),
         (State::UpgradeCompleted, Side::Target) | (State::UpgradeFailed, Side::Origin)
     );
     if !before && !ended {
-        return FallbackState::None("nobody has looked".to_owned());
+        return Ok(FallbackState::None("nobody has looked".to_owned()));
     }
     let look = || {
         let state = ports.fallback.state()?;
@@ -179,7 +179,18 @@ fn fallback(
         }
         Ok(state)
     };
-    look().unwrap_or_else(|error: PortError| FallbackState::None(engine::error_chain(&error)))
+    match look() {
+        // A passing failure is no reason to go without.
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::Permanent | ErrorKind::Contradiction
+            ) =>
+        {
+            Ok(FallbackState::None(engine::error_chain(&error)))
+        }
+        looked => looked,
+    }
 }
 
 /// The node as it is now, or why nobody knows.

@@ -291,10 +291,15 @@ impl Machine {
         self.disk.fingerprint() != self.cache.fingerprint()
     }
 
-    /// What the boot loader's variables say, where its configuration looks at them.
+    /// What the boot loader's variables say.
+    pub(crate) fn variables(tree: &Tree) -> Option<Armed> {
+        serde_json::from_slice(tree.content(GRUB_VARIABLES)?).ok()
+    }
+
+    /// The same, where its configuration looks at them.
     pub(crate) fn armed(tree: &Tree) -> Option<Armed> {
         tree.get(GRUB_DROP_IN)?;
-        serde_json::from_slice(tree.content(GRUB_VARIABLES)?).ok()
+        Self::variables(tree)
     }
 
     /// Overwrites the boot loader's variables.

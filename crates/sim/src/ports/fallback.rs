@@ -13,7 +13,7 @@ impl BootFallback for Node {
             if machine.cache.get(GRUB_CONFIGURATION).is_none() {
                 return FallbackState::None("there is no grub.cfg".to_owned());
             }
-            match Machine::armed(&machine.cache) {
+            match Machine::variables(&machine.cache) {
                 Some(Armed { entry, left }) => FallbackState::Armed { entry, left },
                 None => FallbackState::Disarmed,
             }
@@ -39,12 +39,9 @@ impl BootFallback for Node {
 
     fn disarm(&self) -> PortResult<()> {
         self.operation("disarm", &"")?;
+        self.effect(|machine| machine.remove(GRUB_DROP_IN))?;
+        self.operation("disarm: the variables are left", &"")?;
         self.effect(|machine| machine.set_armed(None))?;
-        self.operation("disarm: a part of the configuration is left", &"")?;
-        self.effect(|machine| {
-            machine.cache.remove(GRUB_DROP_IN);
-            machine.disk.remove(GRUB_DROP_IN);
-        })?;
         self.operation("disarmed", &"")
     }
 }
