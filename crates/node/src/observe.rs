@@ -165,7 +165,7 @@ fn fallback(
     if !before && !ended {
         return Ok(FallbackState::None("nobody has looked".to_owned()));
     }
-    let look = || {
+    let look = || -> PortResult<FallbackState> {
         let state = ports.fallback.state()?;
         let target = target.and_then(|target| target.deployment.as_ref());
         let counts = !matches!(state, FallbackState::None(_));
