@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -16,31 +17,33 @@ const FREEZE: libc::c_ulong = 0xc004_5877;
 const THAW: libc::c_ulong = 0xc004_5878;
 
 /// Makes what was synced to the filesystem of this directory visible to a reader that knows no journal. A filesystem that has
-/// neither way, such as FAT or one that lies over another, has no journal either.
+/// neither way, such as FAT or one that lies over another, has no journal either. Busy while somebody else has it frozen.
 pub(crate) fn flush(directory: &Path) -> io::Result<()> {
+    // Two of our own threads would find it frozen by each other.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let file = File::open(directory)?;
     rustix::fs::syncfs(&file)?;
-    // Before freezing: a process that is killed while it is frozen leaves it so.
-    if call(&file, EXT4_CHECKPOINT)? {
-        return Ok(());
+    match call(&file, EXT4_CHECKPOINT) {
+        // An ext4 without a journal.
+        Ok(()) | Err(Errno::ENODEV) => return Ok(()),
+        Err(Errno::EINVAL | Errno::ENOTTY | Errno::EOPNOTSUPP) => {}
+        Err(error) => return Err(error.into()),
     }
-    if call(&file, FREEZE)? {
-        call(&file, THAW)?;
+    // Only where there is no other way: a process that is killed while it is frozen leaves it so.
+    match call(&file, FREEZE) {
+        Err(Errno::EINVAL | Errno::ENOTTY | Errno::EOPNOTSUPP) => return Ok(()),
+        frozen => frozen?,
     }
-    Ok(())
+    Ok(call(&file, THAW)?)
 }
 
-/// Makes the call. `false` = the filesystem does not know it, or has no journal.
-fn call(file: &File, request: libc::c_ulong) -> io::Result<bool> {
+fn call(file: &File, request: libc::c_ulong) -> Result<(), Errno> {
     let mut argument: u32 = 0;
     // SAFETY: the first request reads, and the others ignore, one integer, which lives until the call returns.
     #[expect(unsafe_code, reason = "no library that we use has these calls")]
     let result = unsafe { libc::ioctl(file.as_raw_fd(), request, &raw mut argument) };
-    match Errno::result(result) {
-        Ok(_) => Ok(true),
-        Err(Errno::EINVAL | Errno::ENODEV | Errno::ENOTTY | Errno::EOPNOTSUPP) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
+    Errno::result(result).map(drop)
 }
 
 #[cfg(test)]

@@ -35,13 +35,9 @@ fn nothing_is_armed(machine: &Machine) {
     let variables = machine.disk().text(VARIABLES);
     assert_eq!(variables, Some(""), "the boot loader's variables");
     assert!(machine.disk().get(DROP_IN).is_none());
-    let notes: Vec<_> = machine
-        .disk()
-        .entries()
-        .filter(|(path, _)| {
-            path.ends_with(NOTE) && path.contains(machine.booted().stateroot.as_str())
-        })
-        .collect();
+    let own = format!("/{}/{NOTE}", machine.booted().stateroot);
+    let notes = machine.disk().entries();
+    let notes: Vec<_> = notes.filter(|(path, _)| path.ends_with(&own)).collect();
     assert!(notes.is_empty(), "{notes:?}");
 }
 
