@@ -73,6 +73,8 @@ pub const EVENT_NAMESPACE: &str = "default";
 pub const POST_PIVOT_UNIT: &str = "installation-configuration.service";
 /// Runs the init monitor after a pivot.
 pub const INIT_MONITOR_UNIT: &str = "lca-init-monitor.service";
+/// Declares each boot good to the boot loader.
+pub const BOOT_GOOD_UNIT: &str = "lca-boot-good.service";
 /// The mount of the shared container storage.
 pub const CONTAINERS_MOUNT_UNIT: &str = "var-lib-containers.mount";
 /// Enabled by the post-pivot, disabled in a seed.

@@ -52,6 +52,8 @@ pub const SEED_DATA: &str = "/var/seed_data";
 pub const SEED_INFO: &str = "/var/seed_data/manifest.json";
 /// The binary under the name that seeds of either kind use; seen as `/usr/local/bin/lca-cli`.
 pub const LCA_CLI: &str = "/var/usrlocal/bin/lca-cli";
+/// Our binary under its own name, which only seeds of ours have; seen as `/usr/local/bin/lifecycle-agent`.
+pub const PROGRAM: &str = "/var/usrlocal/bin/lifecycle-agent";
 /// Where units live.
 pub const UNITS: &str = "/etc/systemd/system";
 

@@ -14,6 +14,7 @@ use node::ports::{Filesystem, Machine, NodeFacts, Reserved, SeedPin, Space, Told
 use node::{ErrorKind, PortError, PortResult};
 use rustix::fs::statvfs;
 
+use crate::boot_fallback::HostFallback;
 use crate::command::{Command, CommandError};
 use crate::failure::Attempt;
 use crate::layout::Layout;
@@ -133,6 +134,7 @@ impl Machine for HostMachine {
             boot_files: self.boot_files(),
             spooled: pin.map_or(0, |pin| self.spooled(pin)),
             default_switch: self.default_switch(),
+            boot_fallback: HostFallback::new(self.layout.clone()).usable(),
             certificates_until: certificates::until(self.layout.booted()),
         })
     }

@@ -13,7 +13,8 @@ use engine::{
 };
 use planner::check::{Subject, warnings};
 use planner::{
-    Act, Decision, ErrorKind, Facts, Occasion, Plan, PlanName, PrecachePolicy, State, Step, Why,
+    Act, Decision, ErrorKind, Facts, FallbackState, Occasion, Plan, PlanName, PrecachePolicy,
+    State, Step, Why,
 };
 
 use crate::cluster_view::ClusterView;
@@ -136,6 +137,16 @@ impl<'a> Agent<'a> {
             for (check, text) in warnings(&Subject::of(&ibu.spec, &facts)) {
                 tracing::warn!(check, "{text}");
             }
+        }
+        if run
+            .as_ref()
+            .is_some_and(|plan| plan.name == PlanName::Pivot)
+            && let FallbackState::None(why) = &facts.fallback
+        {
+            tracing::warn!(
+                why,
+                "a new release that does not come up is not returned from by itself"
+            );
         }
         if run.is_some() {
             self.cluster.forget();

@@ -186,13 +186,14 @@ fn work(spec: &ImageBasedUpgradeSpec, state: State, spoken: &str, facts: &Facts)
     }
 }
 
-/// A position without work of its own. A run that outlived its position is stopped.
+/// A position without work of its own but to disarm what watched over the way to it. A run that outlived its position is stopped.
 fn resting(state: State, spoken: &str, facts: &Facts) -> Decision {
-    let act = match facts.run {
-        RunFact::Running { .. } => Act::Wait(Why::OtherWork),
-        _ => Act::Nothing,
-    };
-    Decision::stay(state, facts.side, spoken, act)
+    match &facts.run {
+        RunFact::Running { plan, .. } if *plan != PlanName::Disarm => {
+            Decision::stay(state, facts.side, spoken, Act::Wait(Why::OtherWork))
+        }
+        _ => upgrade::resting(state, spoken, facts),
+    }
 }
 
 /// Text of the condition that speaks for a position: a resting position keeps what it said when it was entered. A condition

@@ -5,6 +5,7 @@ use api::{
     PhaseHistory, Reason, Stage, Timestamp, message,
 };
 
+use crate::boot::FailedBoot;
 use crate::decide::Decision;
 use crate::state::{Side, State, find, parse};
 
@@ -403,6 +404,19 @@ pub fn failed_upgrade(
 ) -> ImageBasedUpgradeStatus {
     let decision = Decision::record(State::UpgradeFailed, side, text);
     project(previous, Stage::Upgrade, &decision, occasion)
+}
+
+/// The text that was written beforehand gives way to what is known now. One that says something else stays: whoever wrote it
+/// knew more.
+pub fn tell_failed_boot(status: &mut ImageBasedUpgradeStatus, failed: &FailedBoot) {
+    if failure_text(status, Stage::Upgrade) != Some(message::UNCONTROLLED_ROLLBACK) {
+        return;
+    }
+    let type_ = ConditionType::in_progress(Stage::Upgrade);
+    let mut told = status.conditions.iter_mut();
+    if let Some(told) = told.find(|found| found.kind() == Some(type_)) {
+        told.message = failed.text();
+    }
 }
 
 /// The text that the in-progress condition of the failed stage carries, if the stage has failed.

@@ -38,6 +38,8 @@ pub enum PlanName {
     Reconfigure,
     /// Rollback: back to the origin.
     Return,
+    /// Upgrade: the boot loader's way back is not needed any more.
+    Disarm,
     /// Idle: undo what Prep made.
     Abort,
     /// Idle: forget the release that is not booted.
@@ -56,6 +58,7 @@ impl PlanName {
             PlanName::Pivot => "pivot",
             PlanName::Reconfigure => "reconfigure",
             PlanName::Return => "return",
+            PlanName::Disarm => "disarm",
             PlanName::Abort => "abort",
             PlanName::Finalize => "finalize",
         }
@@ -69,7 +72,7 @@ impl PlanName {
             | PlanName::FetchSeed
             | PlanName::InstallStateroot
             | PlanName::Precache => Stage::Prep,
-            PlanName::Pivot | PlanName::Reconfigure => Stage::Upgrade,
+            PlanName::Pivot | PlanName::Reconfigure | PlanName::Disarm => Stage::Upgrade,
             PlanName::Return => Stage::Rollback,
             PlanName::Abort | PlanName::Finalize => Stage::Idle,
         }
@@ -237,6 +240,24 @@ pub enum Step {
         /// Which ones.
         stateroots: Vec<StaterootName>,
     },
+    /// See to it that each boot of the target is declared good by its early unit.
+    EnsureBootUnit {
+        /// The prepared target.
+        target: DeploymentId,
+    },
+    /// Let the boot loader return by itself from a target that does not come up, once that is the default.
+    ArmFallback {
+        /// Where to.
+        origin: DeploymentId,
+        /// What from.
+        target: DeploymentId,
+        /// Boots that the target gets.
+        attempts: u32,
+        /// The boot that this plan was made in.
+        boot_id: String,
+    },
+    /// Take that back.
+    DisarmFallback,
     /// Make a deployment the default: the commit point.
     SetDefault {
         /// Which one.
@@ -379,6 +400,9 @@ impl Step {
             Step::SaveOriginCopy { .. } => "save-origin-copy",
             Step::SaveHandover { .. } => "save-handover",
             Step::SyncStateroots { .. } => "sync-stateroots",
+            Step::EnsureBootUnit { .. } => "ensure-boot-unit",
+            Step::ArmFallback { .. } => "arm-fallback",
+            Step::DisarmFallback => "disarm-fallback",
             Step::SetDefault { .. } => "set-default",
             Step::Reboot { .. } => "reboot",
             Step::UndeployStateroot { .. } => "undeploy-stateroot",

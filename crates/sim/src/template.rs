@@ -6,7 +6,9 @@ use api::seed_info::SeedClusterInfo;
 use api::{DeploymentId, seed_format};
 use planner::{SeedContent, SeedPin};
 
-use crate::machine::{BootEntry, CONTAINERS, Machine, deployment_directory};
+use crate::machine::{
+    BootEntry, CONTAINERS, GRUB_CONFIGURATION, GRUB_VARIABLES, Machine, deployment_directory,
+};
 use crate::ports::stored;
 use crate::seed_image::{Commit, SeedImage, digest, hex};
 use crate::tree::Tree;
@@ -101,6 +103,7 @@ fn seed(reference: &str) -> Option<SeedImage> {
         var: texts(&[
             ("seed_data/manifest.json", "{}"),
             ("usrlocal/bin/lca-cli", "the agent"),
+            ("usrlocal/bin/lifecycle-agent", "the agent"),
             ("lib/etcd/cluster-id", "id-of-the-seed"),
             ("lib/etcd/version", TARGET),
             ("lib/etcd/revision", "50"),
@@ -164,6 +167,8 @@ pub fn machine() -> Machine {
     for image in [RUNNING, NAMED, STALE] {
         disk.write(&stored(image), 0o600, image.as_bytes());
     }
+    disk.write(GRUB_CONFIGURATION, 0o600, *b"load_env; source custom.cfg");
+    disk.write(GRUB_VARIABLES, 0o600, *b"");
     let registry = [SEED, OTHER_SEED].into_iter();
     let registry = registry.filter_map(|name| Some((name.to_owned(), seed(name)?)));
     let mut machine = Machine::new(disk, id.clone(), registry.collect(), commits);

@@ -4,6 +4,7 @@
 
 mod boot;
 mod cleanup;
+mod fallback;
 mod first_boot;
 mod handover;
 mod pins;
@@ -12,6 +13,7 @@ mod removal;
 mod seed;
 mod stateroot;
 
+pub(crate) use fallback::can_declare;
 pub use first_boot::{document, seed_info};
 pub(crate) use pins::unpinned;
 pub use stateroot::VAR_UNPACKED;
@@ -105,6 +107,7 @@ fn probe(ports: &Ports<'_>, step: &Step) -> PortResult<bool> {
         Step::UnpackEtc { pin, stateroot } => {
             stateroot::unpacked(ports, stateroot::ETC_UNPACKED, pin, stateroot)
         }
+        Step::EnsureBootUnit { target } => fallback::has_unit(ports, target),
         Step::SetDefault { deployment } => boot::is_default(ports, deployment),
         Step::Reboot { boot_id, .. } => Ok(ports.clock.boot_id().0 != *boot_id),
         Step::UndeployStateroot { stateroot } => removal::undeployed(ports, stateroot),
@@ -140,6 +143,8 @@ fn probe(ports: &Ports<'_>, step: &Step) -> PortResult<bool> {
         | Step::SaveOriginCopy { .. }
         | Step::SaveHandover { .. }
         | Step::SyncStateroots { .. }
+        | Step::ArmFallback { .. }
+        | Step::DisarmFallback
         | Step::PruneRepository
         | Step::DiscardSeed
         | Step::RemoveRecords
@@ -214,6 +219,14 @@ fn apply(ports: &Ports<'_>, step: &Step, context: &StepContext<'_>) -> PortResul
         Step::SaveOriginCopy { stamp } => handover::save_origin_copy(ports, stamp),
         Step::SaveHandover { stateroot, stamp } => handover::save(ports, stateroot, stamp),
         Step::SyncStateroots { stateroots } => boot::sync(ports, stateroots),
+        Step::EnsureBootUnit { target } => fallback::add_unit(ports, target),
+        Step::ArmFallback {
+            origin,
+            target,
+            attempts,
+            boot_id,
+        } => fallback::arm(ports, origin, target, *attempts, boot_id),
+        Step::DisarmFallback => fallback::disarm(ports),
         Step::SetDefault { deployment } => ports.ostree.set_default(deployment),
         Step::Reboot {
             reason, otherwise, ..

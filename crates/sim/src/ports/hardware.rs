@@ -43,6 +43,7 @@ impl Hardware for Node {
             boot_files: 100 << 20,
             spooled: 0,
             default_switch: Told::Known(true),
+            boot_fallback: Ok(()),
             certificates_until: Told::Known(i64::MAX),
         })
     }
