@@ -214,6 +214,8 @@ impl<'scope> Passes<'scope, '_> {
     }
 
     fn restore(&self) -> PortResult<()> {
+        // On nodes without the early unit this is the first that looks.
+        crate::boot_good::tell(&node::boot_good(&self.agent.ports().into())?);
         match node::restore_saved(self.agent.ports())? {
             Restored::Nothing => {}
             Restored::Restored => tracing::info!("restored the saved upgrade object"),

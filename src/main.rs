@@ -2,6 +2,7 @@
 
 mod announcing;
 mod background;
+mod boot_good;
 mod certificates;
 mod cli;
 mod controller;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use cluster::{Connection, LiveCluster};
 use host::{
-    HostClock, HostFiles, HostImages, HostMachine, HostOstree, HostSeeds, HostUnits, Layout,
+    HostClock, HostFallback, HostFiles, HostImages, HostMachine, HostOstree, HostSeeds, HostUnits,
+    Layout,
 };
 use node::ports::Ports;
 use node::{ErrorKind, PortResult};
@@ -21,6 +22,7 @@ pub(crate) struct NodePorts {
     images: HostImages,
     seeds: HostSeeds,
     machine: HostMachine,
+    fallback: HostFallback,
     units: HostUnits,
     files: HostFiles,
     clock: HostClock,
@@ -46,6 +48,7 @@ impl NodePorts {
             images: HostImages::new(),
             seeds: HostSeeds::new(layout.clone()),
             machine: HostMachine::new(layout.clone()),
+            fallback: HostFallback::new(layout.clone()),
             units: HostUnits,
             files: HostFiles::new(layout),
             clock: HostClock::new(),
@@ -91,6 +94,7 @@ impl NodePorts {
             images: &self.images,
             seeds: &self.seeds,
             machine: &self.machine,
+            fallback: &self.fallback,
             units: &self.units,
             files: &self.files,
             clock: &self.clock,

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use api::ImageRef;
 use api::seed_node::SeedNodeFacts;
 use cluster::SeedHost;
-use host::{HostImages, HostMachine, HostOstree, HostUnits, Layout, SeedRequest};
+use host::{HostImages, HostMachine, HostOstree, HostUnits, Layout, SeedRequest, SeedUnit};
 
 use node::ports::{Cluster, Machine, Told};
 use planner::State;
@@ -19,8 +19,19 @@ use crate::background::{self, Background};
 use crate::cli::{ApiServer, print};
 use crate::node_ports::NodePorts;
 
-/// The unit of a target's first boot, as seeds carry it.
-const UNIT: &str = include_str!("../systemd/installation-configuration.service");
+/// The units that a target needs, as seeds carry them.
+const UNITS: [SeedUnit; 2] = [
+    SeedUnit {
+        name: api::names::POST_PIVOT_UNIT,
+        text: include_str!("../systemd/installation-configuration.service"),
+        wanted_by: "multi-user.target",
+    },
+    SeedUnit {
+        name: api::names::BOOT_GOOD_UNIT,
+        text: include_str!("../systemd/lca-boot-good.service"),
+        wanted_by: "sysinit.target",
+    },
+];
 
 /// What to make and where to push it.
 #[derive(clap::Args)]
@@ -96,7 +107,6 @@ fn request(arguments: &Arguments, background: &Background) -> Result<SeedRequest
         &arguments.recert_image,
     );
     let program = std::env::current_exe().context("finding this program")?;
-    let unit = (api::names::POST_PIVOT_UNIT, UNIT);
     let image = arguments.image.clone();
     Ok(SeedRequest {
         image,
@@ -104,7 +114,7 @@ fn request(arguments: &Arguments, background: &Background) -> Result<SeedRequest
         info,
         node,
         images,
-        unit,
+        units: UNITS.to_vec(),
         program,
     })
 }

@@ -5,8 +5,8 @@ use std::fmt::Write;
 use anyhow::Result;
 use api::{ImageBasedUpgrade, Stage, annotation};
 use engine::{JournalStore, RunView, StepState};
-use host::{HostFiles, HostOstree, Layout};
-use node::ports::{Cluster, Deployment, Ostree};
+use host::{HostFallback, HostFiles, HostOstree, Layout};
+use node::ports::{BootFallback, Cluster, Deployment, FallbackState, Ostree};
 use node::record::{self, Record};
 use node::{FailureNote, JournalFiles, PortResult, ProgressNote};
 use planner::{PlanName, SeedPin};
@@ -20,6 +20,8 @@ use crate::node_ports::connect;
 struct Found {
     upgrade: Result<Option<ImageBasedUpgrade>, String>,
     deployments: Result<Vec<Deployment>, String>,
+    /// What the boot loader would do by itself.
+    fallback: Result<FallbackState, String>,
     /// The seed as Prep resolved and verified it; known until Idle.
     seed: Option<SeedPin>,
     run: Option<RunView>,
@@ -39,6 +41,7 @@ pub(crate) fn run(api: &ApiServer, output: Output) -> Result<()> {
         .filter(|note| run.as_ref().is_some_and(|run| note.speaks_of(run)));
     let found = Found {
         upgrade: upgrade(api, &background).map_err(chain),
+        fallback: HostFallback::new(layout.clone()).state().map_err(chain),
         deployments: HostOstree::new(layout).deployments().map_err(chain),
         seed: record::read(&files, Record::SeedPin).ok().flatten(),
         run,
@@ -68,6 +71,7 @@ fn text(found: &Found) -> String {
     let _ = write_upgrade(&mut text, &found.upgrade);
     let _ = write_signature(&mut text, found.seed.as_ref());
     let _ = write_deployments(&mut text, &found.deployments);
+    let _ = writeln!(text, "Boot fallback: {}", fallback(&found.fallback));
     if let Some(run) = &found.run {
         let _ = write_run(&mut text, run, found.progress.as_ref());
     }
@@ -152,6 +156,17 @@ fn write_deployments(
     }
 }
 
+fn fallback(state: &Result<FallbackState, String>) -> String {
+    match state {
+        Err(error) => format!("not known: {error}"),
+        Ok(FallbackState::None(why)) => format!("none: {why}"),
+        Ok(FallbackState::Disarmed) => "disarmed".to_owned(),
+        Ok(FallbackState::Armed { entry, left }) => {
+            format!("armed: {left} attempts left, then {entry}")
+        }
+    }
+}
+
 fn write_run(
     text: &mut String,
     run: &RunView,
@@ -214,6 +229,14 @@ fn document(found: &Found) -> Value {
     json!({
         "upgrade": known(found.upgrade.as_ref().map(|ibu| json!(ibu))),
         "deployments": known(deployments),
+        "bootFallback": match &found.fallback {
+            Err(error) => json!({ "error": error }),
+            Ok(FallbackState::None(why)) => json!({ "state": "none", "why": why }),
+            Ok(FallbackState::Disarmed) => json!({ "state": "disarmed" }),
+            Ok(FallbackState::Armed { entry, left }) => {
+                json!({ "state": "armed", "entry": entry, "attemptsLeft": left })
+            }
+        },
         "seed": found.seed.as_ref().map(|seed| json!({
             "image": seed.image,
             "digest": seed.digest,
@@ -280,6 +303,7 @@ mod tests {
         Found {
             upgrade: Err("connection refused".to_owned()),
             deployments: Ok(Vec::new()),
+            fallback: Ok(FallbackState::Disarmed),
             seed: None,
             run: Some(run),
             progress: Some(progress),
@@ -292,12 +316,44 @@ mod tests {
             text(&found()),
             "Upgrade: not known: connection refused
 Deployments, in boot order:
+Boot fallback: disarmed
 Latest run: fetch-seed of stage Prep (unfinished)
 ! fetch-seed             240 s
   sync                   \n\
 Progress at 2024-02-01T19:20:39Z: step fetch-seed (1 of 2): 512 of 1830 MiB, 85 MiB/s, 16 s left (layer)
 Last error (transient, 2024-02-01T19:20:40Z): fetching a blob: reset
 "
+        );
+    }
+
+    #[test]
+    fn the_boot_fallback_is_told() {
+        let check = |state, line: &str, expect: Value| {
+            let found = Found {
+                fallback: state,
+                ..found()
+            };
+            let line = format!("Boot fallback: {line}\n");
+            assert!(text(&found).contains(&line), "{}", text(&found));
+            assert_eq!(document(&found)["bootFallback"], expect);
+        };
+        check(
+            Ok(FallbackState::Armed {
+                entry: "ostree-1".to_owned(),
+                left: 3,
+            }),
+            "armed: 3 attempts left, then ostree-1",
+            json!({ "state": "armed", "entry": "ostree-1", "attemptsLeft": 3 }),
+        );
+        check(
+            Ok(FallbackState::None("there is no grub.cfg".to_owned())),
+            "none: there is no grub.cfg",
+            json!({ "state": "none", "why": "there is no grub.cfg" }),
+        );
+        check(
+            Err("reading grubenv: input/output error".to_owned()),
+            "not known: reading grubenv: input/output error",
+            json!({ "error": "reading grubenv: input/output error" }),
         );
     }
 

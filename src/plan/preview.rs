@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 
 use node::ErrorKind;
 use planner::check::{Severity, Subject, answers, limits_to_plan_with, needs};
-use planner::{Filesystem, PrecachePolicy, SYSROOT_RESERVE};
+use planner::{Filesystem, PrecachePolicy, SYSROOT_RESERVE, rebooting};
 
 use super::document::{
     Changes, CheckRow, Document, Estimate, FILES_LISTED, Fetch, FileChanges, Outcome, SpaceRow,
@@ -130,6 +130,7 @@ impl Known {
         let seed = content
             .map(|content| content.kernel_arguments.clone())
             .or_else(label)?;
+        let seed = rebooting(&seed);
         let own = &self.cluster.as_ref().ok()?.kernel_arguments;
         let only = |of: &[String], other: &[String]| -> Vec<String> {
             let missing = of.iter().filter(|argument| !other.contains(argument));

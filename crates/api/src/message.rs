@@ -22,7 +22,7 @@ pub const PREP_SUCCEEDED: &str = "Prep stage completed successfully";
 pub const PREP_SUCCEEDED_WITH_WARNING: &str = "Prep stage completed with extramanifests validation warning. Please check the annotation 'extra-manifest.lca.openshift.io/validation-warning' for details.";
 /// `PrepCompleted` after failure; why is in `PrepInProgress`.
 pub const PREP_FAILED: &str = "Prep failed";
-/// `UpgradeInProgress` and `UpgradeCompleted` after success.
+/// `UpgradeCompleted` after success, and the beginning of `UpgradeInProgress`.
 pub const UPGRADE_COMPLETED: &str = "Upgrade completed";
 /// `UpgradeCompleted` after failure; why is in `UpgradeInProgress`.
 pub const UPGRADE_FAILED: &str = "Upgrade failed";
@@ -68,6 +68,9 @@ pub const IP_CONFIG_NOT_IDLE: &str = "IPC is not idle";
 /// Before Prep starts.
 pub const WAIT_BEFORE_PREP_PREFIX: &str =
     "Waiting for system to stabilize before Prep stage can continue: ";
+/// What an upgrade of this version leaves as the seed has it; ours.
+pub const SEED_CRYPTO_KEPT: &str =
+    "certificates and keys stay the seed's: regenerating them is not part of this version";
 /// Before Upgrade starts.
 pub const WAIT_BEFORE_UPGRADE_PREFIX: &str =
     "Waiting for system to stabilize before Upgrade (pre-pivot) stage can continue: ";

@@ -73,10 +73,22 @@ pub const EVENT_NAMESPACE: &str = "default";
 pub const POST_PIVOT_UNIT: &str = "installation-configuration.service";
 /// Runs the init monitor after a pivot.
 pub const INIT_MONITOR_UNIT: &str = "lca-init-monitor.service";
+/// Declares each boot good to the boot loader.
+pub const BOOT_GOOD_UNIT: &str = "lca-boot-good.service";
 /// The mount of the shared container storage.
 pub const CONTAINERS_MOUNT_UNIT: &str = "var-lib-containers.mount";
 /// Enabled by the post-pivot, disabled in a seed.
 pub const KUBELET_UNIT: &str = "kubelet.service";
+/// Brings this site's connections up.
+pub const NETWORK_UNIT: &str = "NetworkManager.service";
+/// Answers for the cluster's names on the node itself.
+pub const DNS_UNIT: &str = "dnsmasq.service";
+/// Chooses the node's address from [`crate::path::NODE_IP_HINT`] and tells kubelet.
+pub const NODE_IP_UNIT: &str = "nodeip-configuration.service";
+/// Keeps the node's clock.
+pub const TIME_UNIT: &str = "chronyd.service";
+/// Lets people in over SSH.
+pub const SSH_UNIT: &str = "sshd.service";
 /// The transient unit that reboots.
 pub const REBOOT_UNIT: &str = "lifecycle-agent-reboot";
 /// The message that a reboot carries (C 5.6).

@@ -35,6 +35,8 @@ pub const CLUSTER_MANIFESTS: &str = "/var/opt/openshift/cluster-configuration/ma
 pub const NETWORK_CONNECTIONS: &str = "/var/opt/openshift/network-configuration/system-connections";
 /// The LVM devices file to restore.
 pub const LVM_DEVICES: &str = "/var/opt/openshift/lvm-configuration/system.devices";
+/// Keys of certificates that cert-manager keeps, one file each; 0600.
+pub const CERT_MANAGER_KEYS: &str = "/var/opt/openshift/cluster-configuration/certmanager-crypto";
 /// The origin's API server keys; 0700.
 pub const KUBECONFIG_CRYPTO: &str = "/var/opt/openshift/kubeconfig-crypto";
 /// Manifests from policies, applied by the controller after the pivot.
@@ -50,6 +52,8 @@ pub const SEED_DATA: &str = "/var/seed_data";
 pub const SEED_INFO: &str = "/var/seed_data/manifest.json";
 /// The binary under the name that seeds of either kind use; seen as `/usr/local/bin/lca-cli`.
 pub const LCA_CLI: &str = "/var/usrlocal/bin/lca-cli";
+/// Our binary under its own name, which only seeds of ours have; seen as `/usr/local/bin/lifecycle-agent`.
+pub const PROGRAM: &str = "/var/usrlocal/bin/lifecycle-agent";
 /// Where units live.
 pub const UNITS: &str = "/etc/systemd/system";
 
@@ -86,5 +90,19 @@ pub const CA_ANCHOR: &str = "/etc/pki/ca-trust/source/anchors/openshift-config-u
 pub const DNSMASQ_OVERRIDES: &str = "/etc/default/sno_dnsmasq_configuration_overrides";
 /// The hint from which `nodeip-configuration` chooses the node's address.
 pub const NODE_IP_HINT: &str = "/etc/default/nodeip-configuration";
+/// There as soon as `nodeip-configuration` has found the node's address.
+pub const PRIMARY_IP: &str = "/run/nodeip-configuration/primary-ip";
+/// Where `nodeip-configuration` tells kubelet the node's addresses.
+pub const NODE_IP_DROP_IN: &str = "/etc/systemd/system/kubelet.service.d/20-nodenet.conf";
+/// chronyd's configuration.
+pub const CHRONY_CONFIG: &str = "/etc/chrony.conf";
+/// The devices that LVM looks at; 0600.
+pub const SYSTEM_DEVICES: &str = "/etc/lvm/devices/system.devices";
+/// The SSH server's configuration and keys.
+pub const SSH: &str = "/etc/ssh";
+/// Keys that may log in as `core` until the MachineConfigs of this site are applied; 0600, owned by `core`.
+pub const EARLY_SSH_KEYS: &str = "/home/core/.ssh/authorized_keys.d/ib-early-access";
+/// The home directory of `core`.
+pub const CORE_HOME: &str = "/home/core";
 /// NetworkManager's connections.
 pub const SYSTEM_CONNECTIONS: &str = "/etc/NetworkManager/system-connections";

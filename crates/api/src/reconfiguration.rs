@@ -152,11 +152,22 @@ impl SeedReconfiguration {
     /// The node's addresses, whichever field holds them.
     #[must_use]
     pub fn addresses(&self) -> Vec<&str> {
-        if self.node_ips.is_empty() && !self.node_ip.is_empty() {
-            vec![&self.node_ip]
-        } else {
-            self.node_ips.iter().map(String::as_str).collect()
-        }
+        either(&self.node_ips, &self.node_ip)
+    }
+
+    /// The machine networks, whichever field holds them.
+    #[must_use]
+    pub fn networks(&self) -> Vec<&str> {
+        either(&self.machine_networks, &self.machine_network)
+    }
+}
+
+/// A list, or the single value that documents had in its place.
+fn either<'d>(list: &'d [String], single: &'d str) -> Vec<&'d str> {
+    if list.is_empty() && !single.is_empty() {
+        vec![single]
+    } else {
+        list.iter().map(String::as_str).collect()
     }
 }
 
@@ -170,6 +181,37 @@ pub struct KubeconfigCryptoRetention {
     /// Of the ingress (the three s are the contract's).
     #[serde(rename = "IngresssCrypto", deserialize_with = "null::as_default")]
     pub ingress_crypto: IngressCrypto,
+}
+
+impl KubeconfigCryptoRetention {
+    /// The files that hold it for whoever regenerates the target's certificates, in [`crate::path::KUBECONFIG_CRYPTO`]
+    /// (S 4A.5): name and content.
+    #[must_use]
+    pub fn files(&self) -> [(&'static str, &str); 5] {
+        let serving = &self.kube_api_crypto.serving_crypto;
+        [
+            (
+                "admin-kubeconfig-client-ca.crt",
+                &self.kube_api_crypto.client_auth_crypto.admin_ca_certificate,
+            ),
+            (
+                "loadbalancer-serving-signer.key",
+                serving.loadbalancer_external_signer_private_key.expose(),
+            ),
+            (
+                "localhost-serving-signer.key",
+                serving.localhost_signer_private_key.expose(),
+            ),
+            (
+                "service-network-serving-signer.key",
+                serving.service_network_signer_private_key.expose(),
+            ),
+            (
+                "ingresskey-ingress-operator.key",
+                self.ingress_crypto.ingress_ca.expose(),
+            ),
+        ]
+    }
 }
 
 /// The API server's keys.
@@ -325,9 +367,10 @@ mod tests {
 
     #[test]
     fn old_and_sparse_documents_are_read() {
-        let text = r#"{"api_version":1,"node_ip":"192.0.2.20","proxy":null,"KubeconfigCryptoRetention":null,"additionalTrustBundle":null,"server_ssh_keys":null,"node_labels":null,"future":{}}"#;
+        let text = r#"{"api_version":1,"node_ip":"192.0.2.20","machine_network":"192.0.2.0/24","proxy":null,"KubeconfigCryptoRetention":null,"additionalTrustBundle":null,"server_ssh_keys":null,"node_labels":null,"future":{}}"#;
         let document: SeedReconfiguration = serde_json::from_str(text).unwrap();
         assert_eq!(document.addresses(), ["192.0.2.20"]);
+        assert_eq!(document.networks(), ["192.0.2.0/24"]);
         assert_eq!(document.proxy, None);
     }
 

@@ -85,7 +85,7 @@ pub async fn may_get(connection: &Connection, token: &str, path: &str) -> PortRe
 
 async fn ask<T: for<'de> Deserialize<'de>>(
     connection: &Connection,
-    kind: &'static Kind,
+    kind: &'static Kind<'static>,
     spec: &Value,
 ) -> PortResult<T> {
     let call = Call::new(Verb::Create, kind);

@@ -71,7 +71,7 @@ impl fmt::Display for Verb {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call<'a> {
     pub(crate) verb: Verb,
-    pub(crate) kind: &'static Kind,
+    pub(crate) kind: &'a Kind<'a>,
     pub(crate) subresource: Option<&'static str>,
     pub(crate) namespace: Option<&'a str>,
     pub(crate) name: Option<&'a str>,
@@ -79,10 +79,12 @@ pub(crate) struct Call<'a> {
     pub(crate) query: &'static str,
     /// Nothing but the objects' metadata.
     pub(crate) metadata_only: bool,
+    /// The object comes from a manifest: it is of whatever kind that says.
+    pub(crate) of_manifest: bool,
 }
 
 impl<'a> Call<'a> {
-    pub(crate) const fn new(verb: Verb, kind: &'static Kind) -> Self {
+    pub(crate) const fn new(verb: Verb, kind: &'a Kind<'a>) -> Self {
         Self {
             verb,
             kind,
@@ -91,19 +93,20 @@ impl<'a> Call<'a> {
             name: None,
             query: "",
             metadata_only: false,
+            of_manifest: false,
         }
     }
 
-    pub(crate) const fn get(kind: &'static Kind, name: &'a str) -> Self {
+    pub(crate) const fn get(kind: &'a Kind<'a>, name: &'a str) -> Self {
         Self::new(Verb::Get, kind).named(name)
     }
 
-    pub(crate) const fn list(kind: &'static Kind) -> Self {
+    pub(crate) const fn list(kind: &'a Kind<'a>) -> Self {
         Self::new(Verb::List, kind)
     }
 
     /// The objects' metadata: where a list's objects are large and few of them matter.
-    pub(crate) const fn list_metadata(kind: &'static Kind) -> Self {
+    pub(crate) const fn list_metadata(kind: &'a Kind<'a>) -> Self {
         Self {
             metadata_only: true,
             ..Self::list(kind)
@@ -127,6 +130,14 @@ impl<'a> Call<'a> {
     pub(crate) const fn status(self) -> Self {
         Self {
             subresource: Some("status"),
+            ..self
+        }
+    }
+
+    /// About an object of a manifest.
+    pub(crate) const fn of_manifest(self) -> Self {
+        Self {
+            of_manifest: true,
             ..self
         }
     }

@@ -192,6 +192,20 @@ fn service_account(directory: &Path, host: &str, port: u16) -> PortResult<Config
     Ok(config)
 }
 
+/// What the server says of a kind of object.
+#[derive(serde::Deserialize)]
+pub(crate) struct Resource {
+    /// The word in paths; that of a part of an object has a slash.
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    pub(crate) namespaced: bool,
+}
+
+#[derive(serde::Deserialize)]
+struct Resources {
+    resources: Vec<Resource>,
+}
+
 /// A connection to the API server. Cheap to clone; clones share the transport.
 #[derive(Clone)]
 pub struct Connection {
@@ -291,6 +305,28 @@ impl Connection {
         serde_json::from_str(&text).map_err(Failure::Shape)
     }
 
+    /// The kinds that the server has in a group's version; `None` where it has none there.
+    pub(crate) async fn resources(&self, path: &str) -> PortResult<Option<Vec<Resource>>> {
+        let attempted = || format!("asking the API server what it has at {path}");
+        let request = Request::get(path)
+            .body(Vec::new())
+            .map_err(|error| PortError::new(ErrorKind::Permanent, attempted(), error))?;
+        let answer = tokio::time::timeout(REQUEST_DEADLINE, self.client.request_text(request));
+        let text = match answer.await {
+            Err(elapsed) => {
+                return Err(PortError::new(ErrorKind::Transient, attempted(), elapsed));
+            }
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => return Ok(None),
+            Ok(Err(error)) => {
+                return Err(PortError::new(ErrorKind::Transient, attempted(), error));
+            }
+            Ok(Ok(text)) => text,
+        };
+        let list: Resources = serde_json::from_str(&text)
+            .map_err(|error| PortError::new(ErrorKind::Permanent, attempted(), error))?;
+        Ok(Some(list.resources))
+    }
+
     /// Reads an object that must be there.
     pub(crate) async fn read<T: DeserializeOwned>(&self, call: Call<'_>) -> PortResult<T> {
         self.ask(&call, None)
@@ -325,10 +361,11 @@ impl Connection {
 
 fn request(call: &Call<'_>, body: Option<&Value>) -> Result<Request<Vec<u8>>, Failure> {
     debug_assert!(
-        permission::CONTROLLER
-            .iter()
-            .chain(permission::NODE)
-            .any(|known| known.covers(call)),
+        call.of_manifest
+            || permission::CONTROLLER
+                .iter()
+                .chain(permission::NODE)
+                .any(|known| known.covers(call)),
         "{call} is missing in the list of permissions"
     );
     let path = call.path().ok_or_else(|| {

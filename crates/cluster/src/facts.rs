@@ -24,6 +24,10 @@ use crate::reconfiguration::InstallConfig;
 pub(crate) const CONFIG_NAMESPACE: &str = "openshift-config";
 /// The ConfigMap of the CAs that users add.
 pub(crate) const USER_CA_BUNDLE: &str = "user-ca-bundle";
+/// The Deployment that brings the release about.
+pub(crate) const VERSION_OPERATOR: &str = "cluster-version-operator";
+/// Its namespace.
+pub(crate) const VERSION_OPERATOR_NAMESPACE: &str = "openshift-cluster-version";
 /// The key of a CA bundle.
 pub(crate) const CA_BUNDLE_KEY: &str = "ca-bundle.crt";
 
@@ -160,14 +164,11 @@ pub(crate) async fn only_node(connection: &Connection) -> PortResult<Node> {
 
 /// The registry, with its port, that the version operator's image comes from.
 pub(crate) async fn release_registry(connection: &Connection) -> PortResult<String> {
-    const NAME: &str = "cluster-version-operator";
-    const NAMESPACE: &str = "openshift-cluster-version";
-    let deployment: Deployment = connection
-        .read(Call::get(&kind::DEPLOYMENT, NAME).within(NAMESPACE))
-        .await?;
+    let call = Call::get(&kind::DEPLOYMENT, VERSION_OPERATOR).within(VERSION_OPERATOR_NAMESPACE);
+    let deployment: Deployment = connection.read(call).await?;
     let image = deployment.image().ok_or_else(|| {
         missing(format!(
-            "Deployment {NAMESPACE}/{NAME} has no container image"
+            "Deployment {VERSION_OPERATOR_NAMESPACE}/{VERSION_OPERATOR} has no container image"
         ))
     })?;
     Ok(image.split('/').next().unwrap_or_default().to_owned())

@@ -2,22 +2,22 @@
 
 /// A kind of object as the API server names it.
 #[derive(Debug, Eq, PartialEq)]
-pub(crate) struct Kind {
+pub(crate) struct Kind<'k> {
     /// API group, empty for the core group.
-    pub(crate) group: &'static str,
-    pub(crate) version: &'static str,
+    pub(crate) group: &'k str,
+    pub(crate) version: &'k str,
     /// The word in request paths and in RBAC rules.
-    pub(crate) plural: &'static str,
+    pub(crate) plural: &'k str,
     /// The word for people and in `kind`.
-    pub(crate) name: &'static str,
+    pub(crate) name: &'k str,
 }
 
-impl Kind {
-    const fn new(
-        group: &'static str,
-        version: &'static str,
-        plural: &'static str,
-        name: &'static str,
+impl<'k> Kind<'k> {
+    pub(crate) const fn new(
+        group: &'k str,
+        version: &'k str,
+        plural: &'k str,
+        name: &'k str,
     ) -> Self {
         Self {
             group,
@@ -46,85 +46,97 @@ impl Kind {
     }
 }
 
-pub(crate) const UPGRADE: Kind = Kind::new(
+pub(crate) const UPGRADE: Kind<'static> = Kind::new(
     "lca.openshift.io",
     "v1",
     "imagebasedupgrades",
     "ImageBasedUpgrade",
 );
-pub(crate) const CONFIG_MAP: Kind = Kind::new("", "v1", "configmaps", "ConfigMap");
-pub(crate) const SECRET: Kind = Kind::new("", "v1", "secrets", "Secret");
-pub(crate) const POD: Kind = Kind::new("", "v1", "pods", "Pod");
-pub(crate) const NODE: Kind = Kind::new("", "v1", "nodes", "Node");
-pub(crate) const DEPLOYMENT: Kind = Kind::new("apps", "v1", "deployments", "Deployment");
-pub(crate) const EVENT: Kind = Kind::new("events.k8s.io", "v1", "events", "Event");
-pub(crate) const TOKEN_REVIEW: Kind =
+pub(crate) const CONFIG_MAP: Kind<'static> = Kind::new("", "v1", "configmaps", "ConfigMap");
+pub(crate) const SECRET: Kind<'static> = Kind::new("", "v1", "secrets", "Secret");
+pub(crate) const POD: Kind<'static> = Kind::new("", "v1", "pods", "Pod");
+pub(crate) const NODE: Kind<'static> = Kind::new("", "v1", "nodes", "Node");
+pub(crate) const DEPLOYMENT: Kind<'static> = Kind::new("apps", "v1", "deployments", "Deployment");
+pub(crate) const EVENT: Kind<'static> = Kind::new("events.k8s.io", "v1", "events", "Event");
+pub(crate) const TOKEN_REVIEW: Kind<'static> =
     Kind::new("authentication.k8s.io", "v1", "tokenreviews", "TokenReview");
-pub(crate) const ACCESS_REVIEW: Kind = Kind::new(
+pub(crate) const ACCESS_REVIEW: Kind<'static> = Kind::new(
     "authorization.k8s.io",
     "v1",
     "subjectaccessreviews",
     "SubjectAccessReview",
 );
-pub(crate) const CLUSTER_VERSION: Kind = Kind::new(
+pub(crate) const CLUSTER_VERSION: Kind<'static> = Kind::new(
     "config.openshift.io",
     "v1",
     "clusterversions",
     "ClusterVersion",
 );
-pub(crate) const INFRASTRUCTURE: Kind = Kind::new(
+pub(crate) const INFRASTRUCTURE: Kind<'static> = Kind::new(
     "config.openshift.io",
     "v1",
     "infrastructures",
     "Infrastructure",
 );
-pub(crate) const PROXY: Kind = Kind::new("config.openshift.io", "v1", "proxies", "Proxy");
-pub(crate) const NETWORK: Kind = Kind::new("config.openshift.io", "v1", "networks", "Network");
-pub(crate) const DIGEST_MIRROR_SET: Kind = Kind::new(
+pub(crate) const PROXY: Kind<'static> = Kind::new("config.openshift.io", "v1", "proxies", "Proxy");
+pub(crate) const NETWORK: Kind<'static> =
+    Kind::new("config.openshift.io", "v1", "networks", "Network");
+pub(crate) const DIGEST_MIRROR_SET: Kind<'static> = Kind::new(
     "config.openshift.io",
     "v1",
     "imagedigestmirrorsets",
     "ImageDigestMirrorSet",
 );
-pub(crate) const CONTENT_SOURCE_POLICY: Kind = Kind::new(
+pub(crate) const CONTENT_SOURCE_POLICY: Kind<'static> = Kind::new(
     "operator.openshift.io",
     "v1alpha1",
     "imagecontentsourcepolicies",
     "ImageContentSourcePolicy",
 );
-pub(crate) const MACHINE_CONFIG: Kind = Kind::new(
+pub(crate) const MACHINE_CONFIG: Kind<'static> = Kind::new(
     "machineconfiguration.openshift.io",
     "v1",
     "machineconfigs",
     "MachineConfig",
 );
-pub(crate) const CLUSTER_SERVICE_VERSION: Kind = Kind::new(
+pub(crate) const CLUSTER_SERVICE_VERSION: Kind<'static> = Kind::new(
     "operators.coreos.com",
     "v1alpha1",
     "clusterserviceversions",
     "ClusterServiceVersion",
 );
-pub(crate) const CATALOG_SOURCE: Kind = Kind::new(
+pub(crate) const CATALOG_SOURCE: Kind<'static> = Kind::new(
     "operators.coreos.com",
     "v1alpha1",
     "catalogsources",
     "CatalogSource",
 );
-pub(crate) const CLUSTER_OPERATOR: Kind = Kind::new(
+pub(crate) const CLUSTER_OPERATOR: Kind<'static> = Kind::new(
     "config.openshift.io",
     "v1",
     "clusteroperators",
     "ClusterOperator",
 );
-pub(crate) const MACHINE_CONFIG_POOL: Kind = Kind::new(
+pub(crate) const MACHINE_CONFIG_POOL: Kind<'static> = Kind::new(
     "machineconfiguration.openshift.io",
     "v1",
     "machineconfigpools",
     "MachineConfigPool",
 );
-pub(crate) const SUBSCRIPTION: Kind = Kind::new(
+pub(crate) const SUBSCRIPTION: Kind<'static> = Kind::new(
     "operators.coreos.com",
     "v1alpha1",
     "subscriptions",
     "Subscription",
 );
+pub(crate) const NAMESPACE: Kind<'static> = Kind::new("", "v1", "namespaces", "Namespace");
+pub(crate) const STORAGE_CLASS: Kind<'static> =
+    Kind::new("storage.k8s.io", "v1", "storageclasses", "StorageClass");
+pub(crate) const LOCAL_VOLUME: Kind<'static> = Kind::new(
+    "local.storage.openshift.io",
+    "v1",
+    "localvolumes",
+    "LocalVolume",
+);
+pub(crate) const CERTIFICATE: Kind<'static> =
+    Kind::new("cert-manager.io", "v1", "certificates", "Certificate");

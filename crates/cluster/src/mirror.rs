@@ -4,12 +4,14 @@ use node::PortResult;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use crate::call::{Call, Verb};
 use crate::connection::Connection;
+use crate::failure::Failure;
 use crate::kind::{self, Kind};
-use crate::object::{list_if_served, nullable};
+use crate::object::{Meta, list_if_served, nullable};
 
 /// The two kinds of mirror set, each with the member of `spec` that lists them and the file of the Go original.
-const SETS: [(&Kind, &str, &str); 2] = [
+const SETS: [(&Kind<'static>, &str, &str); 2] = [
     (
         &kind::DIGEST_MIRROR_SET,
         "imageDigestMirrors",
@@ -68,8 +70,50 @@ pub(crate) async fn manifests(connection: &Connection) -> PortResult<Vec<(String
     Ok(manifests)
 }
 
+/// Removes every mirror set, and every catalog: of those that `stay`, by kind and name, none.
+pub(crate) async fn remove(connection: &Connection, stay: &[(String, String)]) -> PortResult<()> {
+    for kind in [
+        &kind::DIGEST_MIRROR_SET,
+        &kind::CONTENT_SOURCE_POLICY,
+        &kind::CATALOG_SOURCE,
+    ] {
+        for found in list_if_served::<Named>(connection, kind).await? {
+            let Meta {
+                name, namespace, ..
+            } = &found.metadata;
+            let stays = stay
+                .iter()
+                .any(|(of, named)| of == kind.name && named == name);
+            if !stays {
+                let call = Call::new(Verb::Delete, kind).named(name);
+                let call = match namespace.as_str() {
+                    "" => call,
+                    namespace => call.within(namespace),
+                };
+                delete(connection, call).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Named {
+    #[serde(deserialize_with = "nullable")]
+    metadata: Meta,
+}
+
+/// Deletes an object; gone already is success.
+pub(crate) async fn delete(connection: &Connection, call: Call<'_>) -> PortResult<()> {
+    match connection.send(&call, None).await {
+        Ok(_) | Err(Failure::NotFound(_)) => Ok(()),
+        Err(failure) => Err(failure.during(&call)),
+    }
+}
+
 /// Only what a user writes is kept: name, namespace, labels, annotations and spec.
-fn manifest(kind: &Kind, sets: Vec<Set>) -> Value {
+fn manifest(kind: &Kind<'_>, sets: Vec<Set>) -> Value {
     let kept = ["name", "namespace", "labels", "annotations"];
     let items: Vec<Value> = sets
         .into_iter()

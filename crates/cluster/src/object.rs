@@ -268,7 +268,7 @@ pub(crate) struct AddressRange {
 /// All objects of a kind; none where the kind is not served.
 pub(crate) async fn list_if_served<T: serde::de::DeserializeOwned>(
     connection: &Connection,
-    kind: &'static Kind,
+    kind: &'static Kind<'static>,
 ) -> PortResult<Vec<T>> {
     let call = Call::list(kind);
     match connection.ask::<List<T>>(&call, None).await {

@@ -21,7 +21,7 @@ pub struct Permission {
 }
 
 impl Permission {
-    const fn of(verb: Verb, kind: &Kind) -> Self {
+    const fn of(verb: Verb, kind: &Kind<'static>) -> Self {
         Self {
             verb,
             group: kind.group,
@@ -93,6 +93,12 @@ pub const CONTROLLER: &[Permission] = &[
     Permission::of(Verb::Get, &kind::SECRET).within("openshift-config"),
     Permission::of(Verb::Get, &kind::SECRET).within("openshift-ingress-operator"),
     Permission::of(Verb::Get, &kind::SECRET).within("openshift-kube-apiserver-operator"),
+    // Local storage, and what cert-manager keeps, in whatever namespace.
+    Permission::of(Verb::List, &kind::LOCAL_VOLUME),
+    Permission::of(Verb::Get, &kind::STORAGE_CLASS),
+    Permission::of(Verb::List, &kind::CERTIFICATE),
+    Permission::of(Verb::Get, &kind::NAMESPACE),
+    Permission::of(Verb::Get, &kind::SECRET),
     // Who reads metrics.
     Permission::of(Verb::Create, &kind::TOKEN_REVIEW),
     Permission::of(Verb::Create, &kind::ACCESS_REVIEW),
@@ -107,4 +113,27 @@ pub const NODE: &[Permission] = &[
     Permission::of(Verb::Get, &kind::NETWORK),
     Permission::of(Verb::List, &kind::CLUSTER_SERVICE_VERSION),
     Permission::of(Verb::List, &kind::CATALOG_SOURCE),
+    // The site's settings in place of the seed's.
+    Permission::of(Verb::Create, &kind::SECRET),
+    Permission::of(Verb::Patch, &kind::SECRET),
+    Permission::of(Verb::Delete, &kind::SECRET),
+    Permission::of(Verb::Get, &kind::CONFIG_MAP),
+    Permission::of(Verb::Create, &kind::CONFIG_MAP),
+    Permission::of(Verb::Patch, &kind::CONFIG_MAP),
+    Permission::of(Verb::Patch, &kind::PROXY),
+    Permission::of(Verb::Patch, &kind::PROXY).status(),
+    Permission::of(Verb::Delete, &kind::DIGEST_MIRROR_SET),
+    Permission::of(Verb::Delete, &kind::CONTENT_SOURCE_POLICY),
+    Permission::of(Verb::Delete, &kind::CATALOG_SOURCE),
+    Permission::of(Verb::Update, &kind::DEPLOYMENT),
+    Permission::of(Verb::Patch, &kind::NODE),
+    // Manifests that the origin left: of these kinds, or whatever the Go original exports in the future.
+    Permission::of(Verb::Get, &kind::DIGEST_MIRROR_SET),
+    Permission::of(Verb::Create, &kind::DIGEST_MIRROR_SET),
+    Permission::of(Verb::Update, &kind::DIGEST_MIRROR_SET),
+    Permission::of(Verb::Get, &kind::CONTENT_SOURCE_POLICY),
+    Permission::of(Verb::Create, &kind::CONTENT_SOURCE_POLICY),
+    Permission::of(Verb::Update, &kind::CONTENT_SOURCE_POLICY),
+    Permission::of(Verb::Create, &kind::MACHINE_CONFIG),
+    Permission::of(Verb::Update, &kind::MACHINE_CONFIG),
 ];

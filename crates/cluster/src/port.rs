@@ -8,7 +8,9 @@ use api::reconfiguration::SeedReconfiguration;
 use api::seed_info::SeedClusterInfo;
 use api::{ConfigMapRef, ImageBasedUpgrade, ImageBasedUpgradeStatus};
 use node::PortResult;
-use node::ports::{Announcement, Cluster, ClusterFacts, Published, PullSecret};
+use node::ports::{
+    Announcement, Cluster, ClusterFacts, Exported, Published, PullSecret, RegistryChange,
+};
 use tokio::runtime::Handle;
 
 use crate::connection::Connection;
@@ -16,8 +18,8 @@ use crate::container_images::{self, ContainerImages};
 use crate::event::Announcer;
 use crate::seed_info::{self, SeedHost};
 use crate::{
-    cluster_version, config_map, facts, mirror, pod_images, pull_secret, reconfiguration,
-    restoration, upgrade,
+    cluster_version, config_map, exported, facts, manifest, mirror, node_labels, pod_images,
+    pull_secret, reconfiguration, release, restoration, settings, upgrade,
 };
 
 /// The live cluster as a port.
@@ -141,8 +143,34 @@ impl Cluster for LiveCluster {
             .block_on(reconfiguration::read(&self.connection))
     }
 
-    fn mirror_manifests(&self) -> PortResult<Vec<(String, Vec<u8>)>> {
-        self.runtime.block_on(mirror::manifests(&self.connection))
+    fn exported(&self) -> PortResult<Exported> {
+        self.runtime.block_on(exported::read(&self.connection))
+    }
+
+    fn configure(&self, document: &SeedReconfiguration) -> PortResult<()> {
+        self.runtime
+            .block_on(settings::configure(&self.connection, document))
+    }
+
+    fn remove_mirrors(&self, but: &[(String, Vec<u8>)]) -> PortResult<()> {
+        let stay = manifest::names(but)?;
+        self.runtime
+            .block_on(mirror::remove(&self.connection, &stay))
+    }
+
+    fn apply(&self, file: &str, content: &[u8]) -> PortResult<()> {
+        self.runtime
+            .block_on(manifest::apply(&self.connection, file, content))
+    }
+
+    fn set_release_registry(&self, change: &RegistryChange) -> PortResult<()> {
+        self.runtime
+            .block_on(release::set_registry(&self.connection, change))
+    }
+
+    fn label_node(&self, node: &str, labels: &BTreeMap<String, String>) -> PortResult<()> {
+        self.runtime
+            .block_on(node_labels::set(&self.connection, node, labels))
     }
 
     fn ready(&self) -> bool {

@@ -236,7 +236,7 @@ pub(crate) async fn ingress_cn(connection: &Connection) -> PortResult<String> {
 }
 
 /// The common name of the first certificate in `pem`.
-fn common_name(pem: &str) -> PortResult<String> {
+pub(crate) fn common_name(pem: &str) -> PortResult<String> {
     use x509_cert::Certificate;
     use x509_cert::der::asn1::{PrintableStringRef, Utf8StringRef};
     use x509_cert::der::oid::db::rfc4519::CN;

@@ -84,10 +84,21 @@ pub struct SeedRequest {
     pub node: SeedNodeFacts,
     /// Images to precache on targets.
     pub images: Vec<ImageRef>,
-    /// The first boot's unit, file name and text.
-    pub unit: (&'static str, &'static str),
-    /// The program that the unit starts.
+    /// Units that targets run.
+    pub units: Vec<SeedUnit>,
+    /// The program that they start.
     pub program: PathBuf,
+}
+
+/// A unit that a seed brings, enabled.
+#[derive(Clone, Copy, Debug)]
+pub struct SeedUnit {
+    /// File name.
+    pub name: &'static str,
+    /// Text.
+    pub text: &'static str,
+    /// The target that starts it, as the text's `WantedBy=` has it.
+    pub wanted_by: &'static str,
 }
 
 /// A seed that was made and pushed.
@@ -354,20 +365,22 @@ fn capture_etc(
 ) -> PortResult<Captured> {
     let mut overlay = Overlay::default();
     overlay.insert(member(&format!("etc/{KUBELET_ENABLED}"))?, Node::Absent);
-    let (name, text) = request.unit;
-    let unit = format!("etc/systemd/system/{name}");
-    overlay.insert(
-        member(&unit)?,
-        Node::File {
-            content: text.into(),
+    for SeedUnit {
+        name,
+        text,
+        wanted_by,
+    } in &request.units
+    {
+        let unit = format!("etc/systemd/system/{name}");
+        let file = Node::File {
+            content: (*text).into(),
             mode: 0o644,
-        },
-    );
-    let enabled = format!("etc/systemd/system/multi-user.target.wants/{name}");
-    overlay.insert(
-        member(&enabled)?,
-        Node::Symlink(format!("/{unit}").into_bytes()),
-    );
+        };
+        overlay.insert(member(&unit)?, file);
+        let enabled = format!("etc/systemd/system/{wanted_by}.wants/{name}");
+        let link = Node::Symlink(format!("/{unit}").into_bytes());
+        overlay.insert(member(&enabled)?, link);
+    }
     let mut paths = Vec::new();
     for changed in &changes.changed {
         let path = [b"etc/", changed.as_slice()].concat();

@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 
-use node::ports::{FileKind, Files, NodePath, Root};
+use node::ports::{Attributes, FileKind, Files, NodePath, Root};
 use node::{ErrorKind, PortError, PortResult};
-use rustix::fs::{self, FileType, Mode, OFlags};
+use rustix::fs::{self, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
 
 use crate::directory::{Anchor, Place, TEMPORARY, names};
 use crate::failure::Attempt;
@@ -50,6 +50,20 @@ impl HostFiles {
             .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    /// Owner and group of what is there; `None` where nothing is.
+    fn owner(&self, path: &NodePath) -> PortResult<Option<(Uid, Gid)>> {
+        check(path)?;
+        let stat = || -> io::Result<Option<fs::Stat>> {
+            let Some(anchor) = self.anchor(&path.root)? else {
+                return Ok(None);
+            };
+            let place = anchor.place(&path.rel)?;
+            place.map_or(Ok(None), |place| place.stat())
+        };
+        let found = stat().attempt(|| format!("examining {path}"))?;
+        Ok(found.map(|stat| (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid))))
+    }
+
     /// Runs `work` where the root can be written.
     fn write<T: Send>(
         &self,
@@ -87,6 +101,14 @@ fn check(path: &NodePath) -> PortResult<()> {
         return Err(PortError::plain(ErrorKind::Permanent, text));
     }
     Ok(())
+}
+
+/// The extended attribute that holds a file's SELinux context.
+const LABEL: &str = "security.selinux";
+
+/// Whether the kernel enforces or at least knows a policy (selinuxfs is mounted then).
+fn has_selinux() -> bool {
+    std::path::Path::new("/sys/fs/selinux/enforce").exists()
 }
 
 fn fill<'a>(content: &'a [u8], mode: u32) -> impl FnOnce(&mut File) -> io::Result<()> + Send + 'a {
@@ -169,6 +191,32 @@ impl Files for HostFiles {
     fn replace(&self, path: &NodePath, content: &[u8], mode: u32) -> PortResult<()> {
         self.at(path, "replacing", |place| {
             place.replace(fill(content, mode))
+        })
+    }
+
+    fn replace_with(
+        &self,
+        path: &NodePath,
+        content: &[u8],
+        attributes: &Attributes<'_>,
+    ) -> PortResult<()> {
+        let owner = match attributes.owned_like {
+            None => None,
+            Some(like) => self.owner(like)?,
+        };
+        let (mode, label) = (attributes.mode, attributes.label.filter(|_| has_selinux()));
+        self.at(path, "replacing", |place| {
+            place.replace(|file| {
+                if let Some((user, group)) = owner {
+                    fs::fchown(&*file, Some(user), Some(group))?;
+                }
+                fill(content, mode)(file)?;
+                if let Some(label) = label {
+                    let value = [label.as_bytes(), b"\0"].concat();
+                    fs::fsetxattr(file, LABEL, &value, XattrFlags::empty())?;
+                }
+                Ok(())
+            })
         })
     }
 

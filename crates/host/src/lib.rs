@@ -4,6 +4,9 @@
 //! seed. No decisions are made and no condition's text is written here.
 
 mod boot;
+mod boot_entries;
+mod boot_fallback;
+mod boot_flush;
 mod bus;
 mod capture;
 mod clock;
@@ -35,7 +38,8 @@ mod transfer;
 mod tree;
 mod units;
 
-pub use capture::{MadeSeed, SeedRequest, capture_repository, create_seed};
+pub use boot_fallback::HostFallback;
+pub use capture::{MadeSeed, SeedRequest, SeedUnit, capture_repository, create_seed};
 pub use clock::HostClock;
 pub use files::HostFiles;
 pub use footprint::release_text;

@@ -8,11 +8,14 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use node::ports::{Filesystem, Machine, NodeFacts, Reserved, SeedPin, Space, Told};
-use node::{ErrorKind, PortResult};
+use node::{ErrorKind, PortError, PortResult};
 use rustix::fs::statvfs;
 
+use crate::boot_fallback::HostFallback;
+use crate::command::{Command, CommandError};
 use crate::failure::Attempt;
 use crate::layout::Layout;
 use crate::storage_target::container_storage_target;
@@ -131,6 +134,7 @@ impl Machine for HostMachine {
             boot_files: self.boot_files(),
             spooled: pin.map_or(0, |pin| self.spooled(pin)),
             default_switch: self.default_switch(),
+            boot_fallback: HostFallback::new(self.layout.clone()).usable(),
             certificates_until: certificates::until(self.layout.booted()),
         })
     }
@@ -154,6 +158,40 @@ impl Machine for HostMachine {
     fn release(&self) -> PortResult<()> {
         reserve::remove(&self.layout, &[self.sysroot_reserve(), self.boot_reserve()])
     }
+
+    fn trust_authorities(&self) -> PortResult<()> {
+        run(TRUST, &[])
+    }
+
+    fn activate_volumes(&self) -> PortResult<()> {
+        match run(VOLUMES, &["--cache", "--activate", "ay"]) {
+            Err(error) if is_missing(&error) => {
+                tracing::info!("there is no {VOLUMES}: this node has no LVM");
+                Ok(())
+            }
+            other => other,
+        }
+    }
+}
+
+/// Makes the bundle of authorities anew; every RHCOS has it.
+const TRUST: &str = "update-ca-trust";
+/// Looks for LVM's volumes.
+const VOLUMES: &str = "pvscan";
+/// How long either may take: both read a few files and devices.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Runs a program of the release. What fails for one moment may do in the next: another call may be under way.
+fn run(program: &str, arguments: &[&str]) -> PortResult<()> {
+    let done = Command::new(program, DEADLINE).args(arguments).run();
+    done.map(drop)
+        .map_err(|error| PortError::new(ErrorKind::Transient, format!("running {program}"), error))
+}
+
+/// Whether the program is not there.
+fn is_missing(error: &PortError) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
+    matches!(cause, Some(CommandError::Start { source, .. }) if source.kind() == io::ErrorKind::NotFound)
 }
 
 impl HostMachine {
@@ -227,6 +265,16 @@ mod tests {
         let error = machine.reserve(1 << 20, 1 << 60).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Permanent);
         assert_eq!(machine.reserved().unwrap(), Reserved::default());
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_told_from_one_that_fails() {
+        let missing = run("no-such-program-here", &[]).unwrap_err();
+        assert!(is_missing(&missing), "{missing:?}");
+        let failing = run("false", &[]).unwrap_err();
+        assert!(!is_missing(&failing), "{failing:?}");
+        assert_eq!(failing.kind(), ErrorKind::Transient);
+        assert_eq!(failing.to_string(), "running false");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use node::{ErrorKind, PortError, PortResult};
 use ostree::gio::Cancellable;
 use ostree::{RepoCommitState, RepoPruneFlags, Sysroot, SysrootWriteDeploymentsOpts, gio, glib};
 
+use crate::boot_entries;
 use crate::directory::Anchor;
 use crate::failure::Attempt;
 use crate::layout::Layout;
@@ -235,6 +236,13 @@ fn split_arguments(line: &str) -> Vec<String> {
         .collect()
 }
 
+/// The list that makes a deployment the default. A staged deployment would make itself the default during the shutdown.
+fn led_by(default: &ostree::Deployment, list: Vec<ostree::Deployment>) -> Vec<ostree::Deployment> {
+    let others = list.into_iter();
+    let others = others.filter(|other| !other.equal(default) && !other.is_staged());
+    std::iter::once(default.clone()).chain(others).collect()
+}
+
 fn is_of(deployment: &ostree::Deployment, stateroot: &StaterootName) -> bool {
     deployment.osname() == stateroot.as_str()
 }
@@ -358,13 +366,36 @@ impl Ostree for HostOstree {
                 let text = format!("there is no deployment {id}");
                 return Err(PortError::plain(ErrorKind::Contradiction, text));
             };
-            // A staged deployment would make itself the default during the shutdown.
-            let others = sysroot.0.deployments().into_iter();
-            let others = others.filter(|other| !other.equal(&deployment) && !other.is_staged());
-            let list: Vec<_> = std::iter::once(deployment.clone()).chain(others).collect();
+            let list = led_by(&deployment, sysroot.0.deployments());
             sync(&self.layout)?;
             sysroot.write(&list)?;
             sync(&self.layout)
+        })
+    }
+
+    fn entry_after(&self, default: &DeploymentId, of: &DeploymentId) -> PortResult<String> {
+        let deployments = self.load()?.deployments();
+        let find = |id: &DeploymentId| {
+            let found = deployments.iter().find(|found| is(found, id)).cloned();
+            let text = || format!("there is no deployment {id}");
+            found.ok_or_else(|| PortError::plain(ErrorKind::Contradiction, text()))
+        };
+        let (default, of) = (find(default)?, find(of)?);
+        let list = led_by(&default, deployments.clone());
+        // A staged deployment has no entry yet.
+        let current = deployments.iter().filter(|found| !found.is_staged());
+        let names = |list: Vec<ostree::Deployment>| -> Vec<glib::GString> {
+            list.iter().map(ostree::Deployment::osname).collect()
+        };
+        let place = list.iter().position(|found| found.equal(&of));
+        let (current, wanted) = (names(current.cloned().collect()), names(list));
+        let current: Vec<&str> = current.iter().map(glib::GString::as_str).collect();
+        let wanted: Vec<&str> = wanted.iter().map(glib::GString::as_str).collect();
+        let ids = boot_entries::ids(&self.layout.boot(), &current, &wanted)?;
+        let id = place.and_then(|place| ids.into_iter().nth(place));
+        id.ok_or_else(|| {
+            let text = "a staged deployment has no boot entry";
+            PortError::plain(ErrorKind::Contradiction, text)
         })
     }
 

@@ -13,7 +13,8 @@ use engine::{
 };
 use planner::check::{Subject, warnings};
 use planner::{
-    Act, Decision, ErrorKind, Facts, Occasion, Plan, PlanName, PrecachePolicy, State, Step, Why,
+    Act, Decision, ErrorKind, Facts, FallbackState, Occasion, Plan, PlanName, PrecachePolicy,
+    State, Step, Why,
 };
 
 use crate::cluster_view::ClusterView;
@@ -96,7 +97,7 @@ impl<'a> Agent<'a> {
         let parsed = planner::parse(&status.conditions);
         let uptime = self.ports.clock.uptime();
         let run = self.latest.fact(uptime);
-        if parsed.state != State::PrepInProgress {
+        if !asks_cluster(parsed.state) {
             self.cluster.forget();
         }
         let cluster = self.cluster.knowledge(uptime);
@@ -136,6 +137,16 @@ impl<'a> Agent<'a> {
             for (check, text) in warnings(&Subject::of(&ibu.spec, &facts)) {
                 tracing::warn!(check, "{text}");
             }
+        }
+        if run
+            .as_ref()
+            .is_some_and(|plan| plan.name == PlanName::Pivot)
+            && let FallbackState::None(why) = &facts.fallback
+        {
+            tracing::warn!(
+                why,
+                "a new release that does not come up is not returned from by itself"
+            );
         }
         if run.is_some() {
             self.cluster.forget();
@@ -374,6 +385,11 @@ impl<'a> Agent<'a> {
             self.ports.clock.uptime()
         )
     }
+}
+
+/// Positions whose decisions look at the cluster.
+fn asks_cluster(state: State) -> bool {
+    matches!(state, State::PrepInProgress | State::UpgradeInProgress)
 }
 
 /// Whether a plan takes back what was done, or ends it.

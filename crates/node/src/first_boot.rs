@@ -5,7 +5,7 @@ use planner::{Disposition, ErrorKind, Plan, disposition};
 
 use crate::agent::Agent;
 use crate::observe;
-use crate::ports::Ports;
+use crate::ports::{NodePath, Ports};
 use crate::steps;
 use crate::{PortError, PortResult};
 
@@ -65,7 +65,8 @@ pub fn first_boot(
 /// What is left to do: all that the document asks for, or, where its removal was cut short behind it, the rest of that.
 fn plan(ports: &Ports<'_>) -> PortResult<Option<Plan>> {
     if let Some(document) = steps::document(ports)? {
-        let plan = planner::reconfigure(&document).map_err(|error| {
+        let seed = steps::seed_info(ports, &NodePath::booted(api::path::SEED_INFO))?;
+        let plan = planner::reconfigure(&document, seed.as_ref()).map_err(|error| {
             let text = "planning the reconfiguration of this node";
             PortError::new(ErrorKind::Permanent, text, error)
         })?;

@@ -3,6 +3,7 @@
 //! Nothing here touches a real host; `host` and `cluster` do, and `sim` pretends to.
 
 mod agent;
+mod boot_good;
 mod cluster_view;
 #[cfg(feature = "contract")]
 pub mod contract;
@@ -19,6 +20,7 @@ mod restart;
 pub mod steps;
 
 pub use agent::{Agent, Pass};
+pub use boot_good::{EarlyPorts, boot_good};
 pub use engine::error_chain;
 pub use error::{PortError, PortResult};
 pub use first_boot::{FirstBoot, first_boot};

@@ -8,9 +8,9 @@ use api::{
 };
 use engine::RunView;
 use planner::{
-    ClusterKnowledge, ErrorKind, Facts, ImageCleanup, ImageFacts, NodeKnowledge, PlanName,
-    PostPivot, PrecachePolicy, PrecacheRecord, RunFact, SeedContent, SeedPin, Side, State,
-    TargetRecord,
+    ClusterKnowledge, ErrorKind, Facts, FailedBoot, FallbackState, ImageCleanup, ImageFacts,
+    NodeKnowledge, PlanName, PostPivot, PrecachePolicy, PrecacheRecord, RunFact, SeedContent,
+    SeedPin, Side, State, TargetRecord,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -78,6 +78,12 @@ pub fn observe(
         && target
             .as_ref()
             .map_or(Ok(false), |target| has_logs(ports, &target.stateroot))?;
+    let failed_boot = if state == State::UpgradeInProgress && side == Side::Origin {
+        failed_boot(ports, target.as_ref())?
+    } else {
+        None
+    };
+    let fallback = fallback(ports, state, side, booted.as_ref().ok(), target.as_ref())?;
     Ok(Facts {
         now: Timestamp::from_unix(ports.clock.now()),
         boot_id: ports.clock.boot_id().0,
@@ -108,6 +114,8 @@ pub fn observe(
             PostPivot::Finished
         },
         returned,
+        failed_boot,
+        fallback,
         cleanup_now: ibu
             .metadata
             .annotations
@@ -130,6 +138,59 @@ pub fn observe(
         rollback_config: RollbackConfig::for_upgrade(ibu),
         booted,
     })
+}
+
+/// The release that the boot loader returned from, if it is the one that this upgrade made.
+fn failed_boot(ports: &Ports<'_>, target: Option<&TargetRecord>) -> PortResult<Option<FailedBoot>> {
+    let failed: Option<FailedBoot> = tolerant(record::read(ports.files, Record::FailedBoot))?;
+    let is_ours = |failed: &FailedBoot| {
+        target.is_some_and(|target| target.stateroot == failed.target.stateroot)
+    };
+    Ok(failed.filter(is_ours))
+}
+
+/// The boot loader's way back where a decision is made by it: before a pivot, and where nothing shall stay armed.
+fn fallback(
+    ports: &Ports<'_>,
+    state: State,
+    side: Side,
+    booted: Option<&DeploymentId>,
+    target: Option<&TargetRecord>,
+) -> PortResult<FallbackState> {
+    let before = state == State::UpgradeInProgress && side == Side::Origin;
+    let ended = matches!(
+        (state, side),
+        (State::UpgradeCompleted, Side::Target) | (State::UpgradeFailed, Side::Origin)
+    );
+    if !before && !ended {
+        return Ok(FallbackState::None("nobody has looked".to_owned()));
+    }
+    let look = || -> PortResult<FallbackState> {
+        let state = ports.fallback.state()?;
+        let target = target.and_then(|target| target.deployment.as_ref());
+        let counts = !matches!(state, FallbackState::None(_));
+        if let (true, Some(booted), Some(target)) = (before && counts, booted, target) {
+            if !steps::can_declare(ports, target)? {
+                let text = "the seed has no program that would declare its boots good: ";
+                return Ok(FallbackState::None(format!("{text}{}", api::path::PROGRAM)));
+            }
+            // Whether the entry's name can be told at all.
+            ports.ostree.entry_after(target, booted)?;
+        }
+        Ok(state)
+    };
+    match look() {
+        // A passing failure is no reason to go without.
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::Permanent | ErrorKind::Contradiction
+            ) =>
+        {
+            Ok(FallbackState::None(engine::error_chain(&error)))
+        }
+        looked => looked,
+    }
 }
 
 /// The node as it is now, or why nobody knows.
@@ -268,9 +329,12 @@ fn leftovers(ports: &Ports<'_>) -> PortResult<bool> {
             return Ok(true);
         }
     }
-    Ok(ports.files.kind(&Record::Handover.path())?.is_some()
-        || !steps::unpinned(ports)?
-        || !ports.files.list(&NodePath::shared("seed"))?.is_empty())
+    for record in [Record::Handover, Record::Fallback, Record::FailedBoot] {
+        if ports.files.kind(&record.path())?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(!steps::unpinned(ports)? || !ports.files.list(&NodePath::shared("seed"))?.is_empty())
 }
 
 /// Whether a stateroot was ever booted: seeds come with an empty `/var/log`.

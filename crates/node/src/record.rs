@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use api::StaterootName;
 use planner::ErrorKind;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use crate::{PortError, PortResult};
 /// Longest record that is read, bytes.
 const LIMIT: u64 = 4 << 20;
 
-/// Where the records lie. All but the handover are below the workspace, which Idle removes.
+/// Where the records lie. Those that are not below the workspace survive it; Idle removes all.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Record {
     /// What the seed reference was resolved to: [`planner::SeedPin`].
@@ -28,16 +29,22 @@ pub enum Record {
     Precache,
     /// Ids of the pivot that led here: [`api::HandoverStamp`].
     Handover,
+    /// What the boot loader's way back was armed for: [`planner::FallbackNote`].
+    Fallback,
+    /// The release that the boot loader returned from: [`planner::FailedBoot`].
+    FailedBoot,
 }
 
 impl Record {
     /// Every record.
-    pub const ALL: [Record; 5] = [
+    pub const ALL: [Record; 7] = [
         Record::SeedPin,
         Record::SeedContent,
         Record::Target,
         Record::Precache,
         Record::Handover,
+        Record::Fallback,
+        Record::FailedBoot,
     ];
 
     /// Its file.
@@ -48,7 +55,14 @@ impl Record {
             Record::Target => "/var/lib/lca/workspace/target.json",
             Record::Precache => "/var/lib/lca/workspace/precache.json",
             Record::Handover => "/var/lib/lca/handover.json",
+            Record::Fallback => "/var/lib/lca/boot-fallback.json",
+            Record::FailedBoot => "/var/lib/lca/failed-boot.json",
         })
+    }
+
+    /// Its file in a stateroot that is not booted.
+    fn path_in(self, stateroot: &StaterootName) -> NodePath {
+        NodePath::in_stateroot(stateroot, &self.path().rel)
     }
 }
 
@@ -85,7 +99,20 @@ pub fn read<T: DeserializeOwned + Serialize>(
 
 /// Replaces a record; durable when this returns.
 pub fn write<T: Serialize>(files: &dyn Files, record: Record, content: &T) -> PortResult<()> {
-    let path = record.path();
+    write_at(files, &record.path(), content)
+}
+
+/// [`write`] for the release of another stateroot.
+pub fn write_in<T: Serialize>(
+    files: &dyn Files,
+    record: Record,
+    stateroot: &StaterootName,
+    content: &T,
+) -> PortResult<()> {
+    write_at(files, &record.path_in(stateroot), content)
+}
+
+fn write_at<T: Serialize>(files: &dyn Files, path: &NodePath, content: &T) -> PortResult<()> {
     let unwritable = |error: serde_json::Error| {
         PortError::new(
             ErrorKind::Permanent,
@@ -99,7 +126,7 @@ pub fn write<T: Serialize>(files: &dyn Files, record: Record, content: &T) -> Po
         body,
     };
     let bytes = serde_json::to_vec(&framed).map_err(unwritable)?;
-    files.replace(&path, &bytes, 0o600)
+    files.replace(path, &bytes, 0o600)
 }
 
 /// FNV-1a, 64 bits, of the body's canonical text (`serde_json` sorts the members of a `Value`).

@@ -1,10 +1,10 @@
 //! What happens once at start: a saved upgrade object is found, judged, and restored or put aside.
 
 use api::{
-    DeploymentId, ImageBasedUpgrade, ImageBasedUpgradeStatus, OcpVersion, SeedImageRef, Stage,
-    StaterootName, Timestamp, handover, saved_cr,
+    DeploymentId, HandoverStamp, ImageBasedUpgrade, ImageBasedUpgradeStatus, OcpVersion,
+    SeedImageRef, Stage, StaterootName, Timestamp, handover, saved_cr,
 };
-use planner::{ErrorKind, Occasion, Saved, Side, TargetRecord, Verdict};
+use planner::{ErrorKind, FailedBoot, Occasion, Saved, Side, TargetRecord, Verdict};
 
 use crate::observe::has_logs;
 use crate::ports::{NodePath, Ports};
@@ -60,9 +60,11 @@ pub fn restore_saved(ports: &Ports<'_>) -> PortResult<Restored> {
     )?;
     let target = target_of(&ibu);
     let stateroots = ports.ostree.stateroots()?;
+    let failed = failed_boot(ports, stamp.as_ref())?;
     let tried = match stamp.as_ref().map(|stamp| &stamp.target) {
         Some(target) if target != booted => {
             deployments.first().is_some_and(|first| first.id == *target)
+                || failed.is_some()
                 || has_logs(ports, &target.stateroot)?
         }
         _ => false,
@@ -86,6 +88,9 @@ pub fn restore_saved(ports: &Ports<'_>) -> PortResult<Restored> {
             if let Some(stamp) = &stamp {
                 record::write(ports.files, Record::Handover, stamp)?;
             }
+            if let (Some(failed), Some(status)) = (&failed, ibu.status.as_mut()) {
+                planner::tell_failed_boot(status, failed);
+            }
             match ports.cluster.restore_upgrade(&ibu) {
                 // The server will refuse it tomorrow as well.
                 Err(error) if error.kind() == ErrorKind::Permanent => {
@@ -106,6 +111,18 @@ pub fn restore_saved(ports: &Ports<'_>) -> PortResult<Restored> {
             Ok(Restored::Restored)
         }
     }
+}
+
+/// What the boot loader did meanwhile, if it was to this pivot's target.
+fn failed_boot(ports: &Ports<'_>, stamp: Option<&HandoverStamp>) -> PortResult<Option<FailedBoot>> {
+    let failed: Option<FailedBoot> = match record::read(ports.files, Record::FailedBoot) {
+        Err(error) if error.kind() == ErrorKind::Contradiction => None,
+        other => other?,
+    };
+    let is_ours = |failed: &FailedBoot| {
+        stamp.is_some_and(|stamp| stamp.target.stateroot == failed.target.stateroot)
+    };
+    Ok(failed.filter(is_ours))
 }
 
 fn only_booted<'d>(

@@ -178,7 +178,7 @@ fn unsure(state: State, spoken: &str, error: &str) -> String {
 fn work(spec: &ImageBasedUpgradeSpec, state: State, spoken: &str, facts: &Facts) -> Decision {
     match state {
         State::PrepInProgress => prep::decide(spec, facts),
-        State::UpgradeInProgress => upgrade::decide(facts),
+        State::UpgradeInProgress => upgrade::decide(spec, facts),
         State::RollbackInProgress | State::RollbackFailed => rollback::decide(state, spoken, facts),
         State::Aborting | State::AbortFailed => idle::abort(state, spoken, facts),
         State::Finalizing | State::FinalizeFailed => idle::finalize(state, spoken, facts),
@@ -186,13 +186,14 @@ fn work(spec: &ImageBasedUpgradeSpec, state: State, spoken: &str, facts: &Facts)
     }
 }
 
-/// A position without work of its own. A run that outlived its position is stopped.
+/// A position without work of its own but to disarm what watched over the way to it. A run that outlived its position is stopped.
 fn resting(state: State, spoken: &str, facts: &Facts) -> Decision {
-    let act = match facts.run {
-        RunFact::Running { .. } => Act::Wait(Why::OtherWork),
-        _ => Act::Nothing,
-    };
-    Decision::stay(state, facts.side, spoken, act)
+    match &facts.run {
+        RunFact::Running { plan, .. } if *plan != PlanName::Disarm => {
+            Decision::stay(state, facts.side, spoken, Act::Wait(Why::OtherWork))
+        }
+        _ => upgrade::resting(state, spoken, facts),
+    }
 }
 
 /// Text of the condition that speaks for a position: a resting position keeps what it said when it was entered. A condition

@@ -10,6 +10,7 @@ use api::seed_node::Cpu;
 use api::{DeploymentId, Digest, HandoverStamp, ImageRef, StaterootName, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::boot::{FailedBoot, FallbackState};
 use crate::failure::ErrorKind;
 use crate::image_facts::ImageFacts;
 use crate::state::Side;
@@ -232,6 +233,8 @@ pub struct NodeFacts {
     pub spooled: u64,
     /// libostree can make another deployment the default.
     pub default_switch: Told<bool>,
+    /// The boot loader can return by itself from a release that does not come up; `Err` says why not.
+    pub boot_fallback: Result<(), String>,
     /// When the first certificate expires that a rollback to this release needs, in seconds since 1970.
     pub certificates_until: Told<i64>,
 }
@@ -354,6 +357,10 @@ pub struct Facts {
     pub post_pivot: PostPivot,
     /// The node rebooted behind the commit point of a pivot and runs the origin again, asked by nobody.
     pub returned: bool,
+    /// The release that the boot loader returned from.
+    pub failed_boot: Option<FailedBoot>,
+    /// The boot loader's way back; looked at around a pivot only.
+    pub fallback: FallbackState,
     /// Anything is left that abort or finalize would remove.
     pub leftovers: bool,
     /// The user has asked for a clean-up that failed to be tried now.

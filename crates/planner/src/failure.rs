@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::facts::RunFact;
+
 /// What kind of failure an operation met, chosen where the failure is understood (architecture, section 3).
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -53,6 +55,11 @@ pub fn disposition(kind: ErrorKind, attempt: u32) -> Disposition {
         ErrorKind::Permanent | ErrorKind::Contradiction => Disposition::Fail,
         ErrorKind::Interrupted => Disposition::Resume,
     }
+}
+
+/// Whether a run that failed for good is to be tried again all the same: for work that nobody can do without.
+pub(crate) fn due(run: &RunFact) -> bool {
+    matches!(run, RunFact::Failed { since, .. } if *since >= LONGEST_BACKOFF)
 }
 
 #[cfg(test)]

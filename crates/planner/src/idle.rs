@@ -5,7 +5,7 @@ use api::{StaterootName, message};
 
 use crate::decide::{Act, Decision, Pending, noted, pending};
 use crate::facts::Facts;
-use crate::failure::LONGEST_BACKOFF;
+use crate::failure::{LONGEST_BACKOFF, due};
 use crate::state::State;
 use crate::step::{Plan, PlanName, Step};
 
@@ -46,7 +46,7 @@ fn decide(way: &Way, state: State, spoken: &str, facts: &Facts) -> Decision {
     };
     match pending(&facts.run, &[way.plan]) {
         // Tried again by itself, whatever kind of failure it was: the annotation only makes it sooner.
-        Pending::Failed(error) if !due(facts) => {
+        Pending::Failed(error) if !facts.cleanup_now && !due(&facts.run) => {
             let text = message::cleanup_failed(&error);
             let act = if state == way.failed {
                 Act::Nothing
@@ -78,11 +78,6 @@ fn decide(way: &Way, state: State, spoken: &str, facts: &Facts) -> Decision {
     Decision::stay(state, facts.side, text, Act::Run(removal(way.plan, facts)))
 }
 
-fn due(facts: &Facts) -> bool {
-    facts.cleanup_now
-        || matches!(facts.run, crate::RunFact::Failed { since, .. } if since >= LONGEST_BACKOFF)
-}
-
 fn removal(name: PlanName, facts: &Facts) -> Plan {
     let mut steps = Vec::new();
     if let Ok(booted) = &facts.booted {
@@ -91,6 +86,8 @@ fn removal(name: PlanName, facts: &Facts) -> Plan {
             deployment: booted.clone(),
         });
     }
+    // Behind the switch back: until then it is the way back.
+    steps.push(Step::DisarmFallback);
     // Before what needs space itself.
     steps.push(Step::ReleaseSpace);
     // What runs is never removed, whatever the records say.

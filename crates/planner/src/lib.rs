@@ -1,5 +1,6 @@
 //! Decisions: facts, spec and status go in; state, plan and conditions come out. No I/O, no clock, no randomness.
 
+mod boot;
 pub mod check;
 mod cleanup;
 mod decide;
@@ -8,6 +9,7 @@ mod facts;
 mod failure;
 mod idle;
 mod image_facts;
+mod kernel_arguments;
 mod limits;
 mod precache_list;
 mod prep;
@@ -20,6 +22,10 @@ mod step;
 mod transition;
 mod upgrade;
 
+pub use boot::{
+    BootAct, BootFacts, FALLBACK_ATTEMPTS, FailedBoot, FallbackNote, FallbackState, Noted,
+    judge_boot,
+};
 pub use cleanup::{
     HeldImages, ImageCleanup, Kept, NeededImages, StoredImage, batches, exceeds, kept,
 };
@@ -31,10 +37,12 @@ pub use facts::{
 };
 pub use failure::{Disposition, ErrorKind, LONGEST_BACKOFF, backoff, disposition};
 pub use image_facts::{ImageFacts, PrecachePolicy, PrecacheRecord, PrecacheTally};
+pub use kernel_arguments::rebooting;
 pub use limits::{FetchLimits, Limits};
 pub use precache_list::images;
 pub use project::{
     Occasion, end_pre_pivot, failed_upgrade, failure_text, mark_uncontrolled_return, project,
+    tell_failed_boot,
 };
 pub use reconfigure::{finish_reconfiguration, reconfigure};
 pub use restore::{Saved, Verdict, restore};

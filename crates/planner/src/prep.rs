@@ -12,6 +12,7 @@ use crate::facts::{
 };
 use crate::failure::{Disposition, disposition};
 use crate::image_facts::PrecachePolicy;
+use crate::kernel_arguments::rebooting;
 use crate::limits::{FetchLimits, Limits};
 use crate::precache_list;
 use crate::state::State;
@@ -295,7 +296,7 @@ fn install(wanted: &Wanted, pin: &SeedPin, content: &SeedContent) -> Plan {
     };
     // Makes the boot entry unique even where both releases share the commit (contract 4.2, step 9).
     let mut kernel_arguments = vec![format!("ibu={}", wanted.version)];
-    kernel_arguments.extend(content.kernel_arguments.iter().cloned());
+    kernel_arguments.extend(rebooting(&content.kernel_arguments));
     Plan {
         name: PlanName::InstallStateroot,
         steps: vec![

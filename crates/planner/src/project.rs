@@ -5,6 +5,7 @@ use api::{
     PhaseHistory, Reason, Stage, Timestamp, message,
 };
 
+use crate::boot::FailedBoot;
 use crate::decide::Decision;
 use crate::state::{Side, State, find, parse};
 
@@ -138,7 +139,18 @@ fn write(list: &mut Vec<Condition>, decision: &Decision, occasion: Occasion) {
     clear_overlays(list, decision, occasion);
     let say = decision.said.message.as_str();
     let busy_idle = Wanted(Type::Idle, False, InProgress, message::IN_PROGRESS);
-    let worked = worked(list, decision);
+    let prepared = worked(
+        list,
+        decision,
+        Type::PrepInProgress,
+        message::PREP_COMPLETED,
+    );
+    let upgraded = worked(
+        list,
+        decision,
+        Type::UpgradeInProgress,
+        message::UPGRADE_COMPLETED,
+    );
     let wanted: Vec<Wanted<'_>> = match decision.state {
         State::Uninitialized | State::Contradictory => vec![],
         State::Idle => vec![Wanted(Type::Idle, True, Reason::Idle, message::IDLE)],
@@ -153,7 +165,7 @@ fn write(list: &mut Vec<Condition>, decision: &Decision, occasion: Occasion) {
         ],
         State::PrepCompleted => vec![
             busy_idle,
-            Wanted(Type::PrepInProgress, False, Completed, &worked),
+            Wanted(Type::PrepInProgress, False, Completed, &prepared),
             Wanted(Type::PrepCompleted, True, Completed, say),
         ],
         State::UpgradeInProgress => vec![
@@ -172,12 +184,7 @@ fn write(list: &mut Vec<Condition>, decision: &Decision, occasion: Occasion) {
         ],
         State::UpgradeCompleted => vec![
             busy_idle,
-            Wanted(
-                Type::UpgradeInProgress,
-                False,
-                Completed,
-                message::UPGRADE_COMPLETED,
-            ),
+            Wanted(Type::UpgradeInProgress, False, Completed, &upgraded),
             Wanted(
                 Type::UpgradeCompleted,
                 True,
@@ -241,14 +248,13 @@ fn write(list: &mut Vec<Condition>, decision: &Decision, occasion: Occasion) {
     tell_refusal(list, decision, occasion);
 }
 
-/// Text of `PrepInProgress` behind Prep: what was done, once it is said, for as long as the position lasts.
-fn worked(list: &[Condition], decision: &Decision) -> String {
+/// Text of the condition of work that is finished: what was done, once it is said, for as long as the position lasts.
+fn worked(list: &[Condition], decision: &Decision, type_: ConditionType, usual: &str) -> String {
     let said = decision.said.work.clone();
-    let before = find(list, ConditionType::PrepInProgress)
+    let before = find(list, type_)
         .filter(|found| found.known_reason() == Some(Reason::Completed))
         .map(|found| found.message.clone());
-    said.or(before)
-        .unwrap_or_else(|| message::PREP_COMPLETED.to_owned())
+    said.or(before).unwrap_or_else(|| usual.to_owned())
 }
 
 /// Sets one condition as the contract's 2.4 has it: a condition whose status changes, and `Idle` always when anything of it
@@ -398,6 +404,19 @@ pub fn failed_upgrade(
 ) -> ImageBasedUpgradeStatus {
     let decision = Decision::record(State::UpgradeFailed, side, text);
     project(previous, Stage::Upgrade, &decision, occasion)
+}
+
+/// The text that was written beforehand gives way to what is known now. One that says something else stays: whoever wrote it
+/// knew more.
+pub fn tell_failed_boot(status: &mut ImageBasedUpgradeStatus, failed: &FailedBoot) {
+    if failure_text(status, Stage::Upgrade) != Some(message::UNCONTROLLED_ROLLBACK) {
+        return;
+    }
+    let type_ = ConditionType::in_progress(Stage::Upgrade);
+    let mut told = status.conditions.iter_mut();
+    if let Some(told) = told.find(|found| found.kind() == Some(type_)) {
+        told.message = failed.text();
+    }
 }
 
 /// The text that the in-progress condition of the failed stage carries, if the stage has failed.

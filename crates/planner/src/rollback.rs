@@ -4,7 +4,7 @@ use api::{DeploymentId, message};
 
 use crate::decide::{Act, Decision, Pending, noted, pending};
 use crate::facts::Facts;
-use crate::failure::LONGEST_BACKOFF;
+use crate::failure::{LONGEST_BACKOFF, due};
 use crate::state::{Side, State};
 use crate::step::{Plan, PlanName, Step};
 
@@ -34,7 +34,8 @@ pub(crate) fn decide(state: State, spoken: &str, facts: &Facts) -> Decision {
         .again(LONGEST_BACKOFF)
     };
     match pending(&facts.run, &[PlanName::Return]) {
-        Pending::Failed(error) if !tried_again(facts) => return failed(error),
+        // A permanent failure is tried again too, at the longest interval.
+        Pending::Failed(error) if !due(&facts.run) => return failed(error),
         Pending::Failed(_) | Pending::Free => {}
         Pending::Wait { why, note, again } => {
             let mut decision =
@@ -64,11 +65,6 @@ pub(crate) fn decide(state: State, spoken: &str, facts: &Facts) -> Decision {
     )
 }
 
-/// A permanent failure is tried again too, at the longest interval.
-fn tried_again(facts: &Facts) -> bool {
-    matches!(facts.run, crate::RunFact::Failed { since, .. } if since >= LONGEST_BACKOFF)
-}
-
 fn back(facts: &Facts, booted: &DeploymentId, origin: DeploymentId) -> Plan {
     let stamp = facts.stamp(&origin, booted);
     Plan {
@@ -81,10 +77,14 @@ fn back(facts: &Facts, booted: &DeploymentId, origin: DeploymentId) -> Plan {
             Step::SyncStateroots {
                 stateroots: vec![booted.stateroot.clone(), origin.stateroot.clone()],
             },
+            // Before the switch, which would make it name the target. Cut off here, the target's own boot arms it again.
+            Step::DisarmFallback,
             Step::SetDefault { deployment: origin },
             Step::Reboot {
                 reason: "rollback".to_owned(),
                 boot_id: facts.boot_id.clone(),
+                // The way back stays open, whoever reboots.
+                otherwise: None,
             },
         ],
     }

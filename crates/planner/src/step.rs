@@ -1,5 +1,7 @@
 //! Plans: lists of steps, complete before the first one runs.
 
+use std::collections::BTreeMap;
+
 use api::configuration::PublicKey;
 use api::rollback_config::RollbackConfig;
 use api::{DeploymentId, Digest, HandoverStamp, ImageRef, Stage, StaterootName};
@@ -36,6 +38,8 @@ pub enum PlanName {
     Reconfigure,
     /// Rollback: back to the origin.
     Return,
+    /// Upgrade: the boot loader's way back is not needed any more.
+    Disarm,
     /// Idle: undo what Prep made.
     Abort,
     /// Idle: forget the release that is not booted.
@@ -54,6 +58,7 @@ impl PlanName {
             PlanName::Pivot => "pivot",
             PlanName::Reconfigure => "reconfigure",
             PlanName::Return => "return",
+            PlanName::Disarm => "disarm",
             PlanName::Abort => "abort",
             PlanName::Finalize => "finalize",
         }
@@ -67,7 +72,7 @@ impl PlanName {
             | PlanName::FetchSeed
             | PlanName::InstallStateroot
             | PlanName::Precache => Stage::Prep,
-            PlanName::Pivot | PlanName::Reconfigure => Stage::Upgrade,
+            PlanName::Pivot | PlanName::Reconfigure | PlanName::Disarm => Stage::Upgrade,
             PlanName::Return => Stage::Rollback,
             PlanName::Abort | PlanName::Finalize => Stage::Idle,
         }
@@ -235,6 +240,24 @@ pub enum Step {
         /// Which ones.
         stateroots: Vec<StaterootName>,
     },
+    /// See to it that each boot of the target is declared good by its early unit.
+    EnsureBootUnit {
+        /// The prepared target.
+        target: DeploymentId,
+    },
+    /// Let the boot loader return by itself from a target that does not come up, once that is the default.
+    ArmFallback {
+        /// Where to.
+        origin: DeploymentId,
+        /// What from.
+        target: DeploymentId,
+        /// Boots that the target gets.
+        attempts: u32,
+        /// The boot that this plan was made in.
+        boot_id: String,
+    },
+    /// Take that back.
+    DisarmFallback,
     /// Make a deployment the default: the commit point.
     SetDefault {
         /// Which one.
@@ -246,6 +269,9 @@ pub enum Step {
         reason: String,
         /// The boot that this plan was made in: in any other one the reboot has happened.
         boot_id: String,
+        /// What boots by default again if the machine stays up.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        otherwise: Option<DeploymentId>,
     },
     /// Take all deployments of a stateroot out of the boot list.
     UndeployStateroot {
@@ -263,6 +289,13 @@ pub enum Step {
     DiscardSeed,
     /// Remove the records of the ended upgrade.
     RemoveRecords,
+    /// Stop a unit that would do harm before this site's identity is in place, until its start is due.
+    HoldUnit {
+        /// Its name.
+        unit: String,
+    },
+    /// Let those in as `core` who may log in on this site.
+    AuthorizeSshKeys,
     /// Put this site's network connections in place.
     RestoreConnections,
     /// Give the node its name.
@@ -272,6 +305,30 @@ pub enum Step {
     },
     /// Put this site's pull secret in place.
     WritePullSecret,
+    /// Say on which networks the node's address is to be found.
+    WriteNodeIpHint {
+        /// An address of each, in order.
+        addresses: Vec<String>,
+    },
+    /// Wait until the node has found its address by itself.
+    AwaitNodeAddress,
+    /// Let the node answer for the cluster's names.
+    WriteDnsOverrides {
+        /// The cluster's name.
+        cluster_name: String,
+        /// The domain below which it stands.
+        base_domain: String,
+        /// The node's first address; `None` = the one that it has found.
+        address: Option<String>,
+    },
+    /// Trust the authorities that this site trusts.
+    TrustAuthorities,
+    /// Put this site's time servers in place.
+    WriteChronyConfig,
+    /// Give the SSH server this site's keys.
+    WriteServerKeys,
+    /// Let LVM look at this site's devices, and activate what is on them.
+    RestoreLvmDevices,
     /// Tell systemd that the node may go on booting.
     SignalReady,
     /// Enable a unit and queue its start.
@@ -281,6 +338,28 @@ pub enum Step {
     },
     /// Wait until the API server answers.
     AwaitApi,
+    /// Give the objects that hold the cluster's settings this site's content.
+    ConfigureCluster,
+    /// Remove mirror sets and catalogs of the seed.
+    RemoveMirrors,
+    /// Apply the manifests that the origin left, in the order of their names.
+    ApplyManifests,
+    /// Let the version operator use this site's registry in place of the seed's, where the contract asks for it.
+    SetReleaseRegistry {
+        /// The seed's registry.
+        seed: String,
+        /// The seed had mirrors.
+        mirrored: bool,
+        /// This site's registry.
+        site: String,
+    },
+    /// Give the Node this site's labels.
+    SetNodeLabels {
+        /// Its name.
+        node: String,
+        /// The labels; others stay.
+        labels: BTreeMap<String, String>,
+    },
     /// Give the cluster its id.
     SetClusterId {
         /// The site's cluster id.
@@ -321,6 +400,9 @@ impl Step {
             Step::SaveOriginCopy { .. } => "save-origin-copy",
             Step::SaveHandover { .. } => "save-handover",
             Step::SyncStateroots { .. } => "sync-stateroots",
+            Step::EnsureBootUnit { .. } => "ensure-boot-unit",
+            Step::ArmFallback { .. } => "arm-fallback",
+            Step::DisarmFallback => "disarm-fallback",
             Step::SetDefault { .. } => "set-default",
             Step::Reboot { .. } => "reboot",
             Step::UndeployStateroot { .. } => "undeploy-stateroot",
@@ -328,12 +410,26 @@ impl Step {
             Step::PruneRepository => "prune-repository",
             Step::DiscardSeed => "discard-seed",
             Step::RemoveRecords => "remove-records",
+            Step::HoldUnit { .. } => "hold-unit",
+            Step::AuthorizeSshKeys => "authorize-ssh-keys",
             Step::RestoreConnections => "restore-connections",
             Step::SetHostname { .. } => "set-hostname",
             Step::WritePullSecret => "write-pull-secret",
+            Step::WriteNodeIpHint { .. } => "write-node-ip-hint",
+            Step::AwaitNodeAddress => "await-node-address",
+            Step::WriteDnsOverrides { .. } => "write-dns-overrides",
+            Step::TrustAuthorities => "trust-authorities",
+            Step::WriteChronyConfig => "write-chrony-config",
+            Step::WriteServerKeys => "write-server-keys",
+            Step::RestoreLvmDevices => "restore-lvm-devices",
             Step::SignalReady => "signal-ready",
             Step::StartUnit { .. } => "start-unit",
             Step::AwaitApi => "await-api",
+            Step::ConfigureCluster => "configure-cluster",
+            Step::RemoveMirrors => "remove-mirrors",
+            Step::ApplyManifests => "apply-manifests",
+            Step::SetReleaseRegistry { .. } => "set-release-registry",
+            Step::SetNodeLabels { .. } => "set-node-labels",
             Step::SetClusterId { .. } => "set-cluster-id",
             Step::DisableUnit { .. } => "disable-unit",
             Step::RemoveReconfiguration => "remove-reconfiguration",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use api::{DeploymentId, StaterootName, path, saved_cr};
 use planner::PlanName;
 
-use crate::machine::{Machine, deployment_directory, stateroot_directory};
+use crate::machine::{Machine, boot_entry, deployment_directory, stateroot_directory};
 use crate::tree::Tree;
 
 /// Files of a stateroot that the other side may write while it is not booted.
@@ -72,6 +72,9 @@ impl Guard {
             for text in bootable_always(machine, &self.origin) {
                 say("bootable_always", text);
             }
+            if let Some(text) = fallback_leads_home(machine, &self.origin) {
+                say("fallback_leads_home", text);
+            }
             if let Some(text) = self.default_changes_only_in_pivot_and_return(machine, plan) {
                 say("default_changes_only_in_pivot_and_return", text);
             }
@@ -131,7 +134,9 @@ impl Guard {
             Some(PlanName::Pivot) => !to_origin || *now == machine.boot.booted,
             Some(PlanName::Return) => to_origin,
             // An abort behind the switch and before the reboot.
-            Some(PlanName::Abort) => *now == machine.boot.booted,
+            Some(PlanName::Abort | PlanName::Disarm) => *now == machine.boot.booted,
+            // The early unit of the origin, which the boot loader returned to.
+            None => to_origin && machine.boot.booted == self.origin,
             _ => false,
         };
         (!allowed).then(|| format!("from {was:?} to {now} in {plan:?}"))
@@ -143,6 +148,19 @@ fn default(disk: &Tree) -> Option<DeploymentId> {
         .into_iter()
         .next()
         .map(|entry| entry.id)
+}
+
+/// Where the boot loader would return by itself, it is to the origin. Before the switch and behind a switch back the armed
+/// entry has another meaning: then all that counts is that the next boot does not get there.
+fn fallback_leads_home(machine: &Machine, origin: &DeploymentId) -> Option<String> {
+    let armed = Machine::armed(&machine.disk)?;
+    let entries = Machine::entries(&machine.disk);
+    let mut places = entries.iter().enumerate();
+    let named = places.find(|(place, _)| boot_entry(entries.len(), *place) == armed.entry);
+    let named = named.map(|(_, entry)| &entry.id);
+    let switched = entries.first().is_some_and(|first| first.id != *origin);
+    let home = named == Some(origin) || !switched && armed.left > 0;
+    (!home).then(|| format!("{armed:?} is {named:?}"))
 }
 
 /// What the boot loader would start now is there, whole and durable.
@@ -207,6 +225,7 @@ fn first_boot_lacks(machine: &Machine, target: &DeploymentId) -> Vec<String> {
     for needed in [
         path::RECONFIGURATION,
         path::CLUSTER_MANIFESTS,
+        path::KUBECONFIG_CRYPTO,
         path::ROLLBACK_CONFIG,
     ] {
         if disk.get(&inside(needed)).is_none() {

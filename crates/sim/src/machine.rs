@@ -15,6 +15,10 @@ use crate::tree::Tree;
 pub(crate) const STATEROOTS: &str = "/sysroot/ostree/deploy";
 /// The list of deployments in boot order, in place of the boot loader's entries.
 pub(crate) const ENTRIES: &str = "/boot/loader/entries";
+/// The boot loader's configuration, what it reads of ours, and its variables.
+pub(crate) const GRUB_CONFIGURATION: &str = "/boot/grub2/grub.cfg";
+pub(crate) const GRUB_DROP_IN: &str = "/boot/grub2/custom.cfg";
+pub(crate) const GRUB_VARIABLES: &str = "/boot/grub2/grubenv";
 /// The repository.
 pub(crate) const REPOSITORY: &str = "/sysroot/ostree/repo";
 /// The filesystem that all stateroots share.
@@ -29,6 +33,18 @@ pub(crate) struct BootEntry {
     pub kernel_arguments: Vec<String>,
 }
 
+/// The boot loader's variables.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Armed {
+    pub entry: String,
+    pub left: u32,
+}
+
+/// The boot loader's id of the entry at a place of a list: the number counts down from the default's.
+pub(crate) fn boot_entry(entries: usize, place: usize) -> String {
+    format!("ostree-{}", entries.saturating_sub(place))
+}
+
 /// What a boot knows and the next one does not.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Boot {
@@ -39,6 +55,8 @@ pub(crate) struct Boot {
     /// Uptime at which the API server answers.
     pub api_at: Option<u64>,
     pub first_boot_over: bool,
+    /// The early unit has done its work.
+    pub early_over: bool,
 }
 
 /// A node with everything that belongs to it. Times are milliseconds.
@@ -54,6 +72,8 @@ pub struct Machine {
     pub(crate) now: u64,
     /// Reboots that the agent asked for.
     pub(crate) reboots: u32,
+    /// A stateroot whose release does not come up.
+    pub(crate) broken: Option<StaterootName>,
     /// What is in the registry, by reference.
     pub(crate) registry: Arc<BTreeMap<String, SeedImage>>,
     /// Every commit that exists anywhere, by checksum.
@@ -99,9 +119,11 @@ impl Machine {
                 active: BTreeSet::new(),
                 api_at: None,
                 first_boot_over: false,
+                early_over: false,
             },
             now: 1_750_000_000_000,
             reboots: 0,
+            broken: None,
             registry: Arc::new(registry),
             commits: Arc::new(commits),
         }
@@ -269,9 +291,56 @@ impl Machine {
         self.disk.fingerprint() != self.cache.fingerprint()
     }
 
-    /// Starts the default deployment. `false` = the boot loader found none.
+    /// What the boot loader's variables say.
+    pub(crate) fn variables(tree: &Tree) -> Option<Armed> {
+        serde_json::from_slice(tree.content(GRUB_VARIABLES)?).ok()
+    }
+
+    /// The same, where its configuration looks at them.
+    pub(crate) fn armed(tree: &Tree) -> Option<Armed> {
+        tree.get(GRUB_DROP_IN)?;
+        Self::variables(tree)
+    }
+
+    /// Overwrites the boot loader's variables.
+    pub(crate) fn set_armed(&mut self, armed: Option<&Armed>) {
+        let text = armed.map_or_else(Vec::new, |armed| {
+            serde_json::to_vec(armed).unwrap_or_default()
+        });
+        self.write_durably(GRUB_VARIABLES, 0o600, text);
+    }
+
+    /// What the boot loader starts; each time costs an attempt.
+    fn load(&mut self) -> Option<BootEntry> {
+        let entries = Self::entries(&self.disk);
+        let first = entries.first().cloned();
+        let Some(mut armed) = Self::armed(&self.disk) else {
+            return first;
+        };
+        if armed.left > 0 {
+            armed.left -= 1;
+            self.set_armed(Some(&armed));
+            return first;
+        }
+        let places = entries.iter().enumerate();
+        let mut named =
+            places.filter(|(place, _)| boot_entry(entries.len(), *place) == armed.entry);
+        named.next().map(|(_, entry)| entry.clone()).or(first)
+    }
+
+    /// The release in this stateroot does not come up from now on: it panics, and the machine starts again.
+    pub fn break_release(&mut self, stateroot: &StaterootName) {
+        self.broken = Some(stateroot.clone());
+    }
+
+    /// Starts what the boot loader starts, again where it does not come up. `false` = nothing comes up.
     pub fn power_on(&mut self) -> bool {
-        let Some(first) = Self::entries(&self.disk).into_iter().next() else {
+        /// Times that a person watches it.
+        const STARTS: u32 = 20;
+        let broken = self.broken.clone();
+        let comes_up = |entry: &BootEntry| Some(&entry.id.stateroot) != broken.as_ref();
+        let mut starts = (0..STARTS).map_while(|_| self.load());
+        let Some(first) = starts.find(comes_up) else {
             return false;
         };
         self.boot = Boot {
@@ -281,6 +350,7 @@ impl Machine {
             active: BTreeSet::new(),
             api_at: None,
             first_boot_over: false,
+            early_over: false,
         };
         // From the power button to the first unit.
         self.pass_time(10_000);
@@ -303,6 +373,18 @@ impl Machine {
     /// Somebody else writes a file: on the disk and in memory.
     pub fn tamper(&mut self, path: &str, content: &[u8]) {
         self.write_durably(path, 0o600, content);
+    }
+
+    /// Somebody else removes what has nothing below it: from the disk and from memory.
+    pub fn erase(&mut self, path: &str) {
+        self.look();
+        self.remove(path);
+    }
+
+    /// Removes a file, durably.
+    pub fn remove(&mut self, path: &str) {
+        self.cache.remove(path);
+        self.disk.remove(path);
     }
 
     /// Somebody pushes what `other` names under the name `reference` too. What had that name stays in the registry, without

@@ -137,6 +137,7 @@ impl Node {
             images: self,
             seeds: self,
             machine: self,
+            fallback: self,
             units: self,
             files: self,
             clock: self,

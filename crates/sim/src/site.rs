@@ -7,8 +7,8 @@ use std::sync::mpsc::channel;
 use api::{ImageBasedUpgradeStatus, SeedImageRef, Stage, names};
 use engine::{Event, Outcome, StopToken};
 use node::ports::{Clock, Cluster, Published};
-use node::{Agent, ErrorKind, FirstBoot, first_boot, restore_saved};
-use planner::{Plan, PlanName, Side, State, Transition};
+use node::{Agent, EarlyPorts, ErrorKind, FirstBoot, boot_good, first_boot, restore_saved};
+use planner::{BootAct, Plan, PlanName, Side, State, Transition};
 
 use crate::invariant::Guard;
 use crate::machine::{Loss, Machine};
@@ -212,6 +212,9 @@ impl Site {
             plans,
             ..
         } = self;
+        if !node.see(|machine| machine.boot.early_over) {
+            run_early_unit(node, story)?;
+        }
         let unit = node.see(|machine| {
             let enabled = machine
                 .cache
@@ -234,7 +237,8 @@ impl Site {
         };
         loop {
             pass_or_give_up(story)?;
-            if node.ready() && restore_saved(agent.ports()).is_ok() {
+            let early = EarlyPorts::from(agent.ports());
+            if boot_good(&early).is_ok() && node.ready() && restore_saved(agent.ports()).is_ok() {
                 break;
             }
             node.pause(1000);
@@ -298,6 +302,24 @@ impl Site {
     pub fn states(&self) -> &[State] {
         &self.states
     }
+}
+
+/// The unit that declares boots good, started again by systemd when it fails.
+fn run_early_unit(node: &Node, story: &mut Vec<String>) -> Result<(), Stuck> {
+    for _ in 0..10 {
+        match boot_good(&EarlyPorts::from(&node.ports())) {
+            Ok(act) => {
+                if act != BootAct::Nothing {
+                    story.push(format!("early: {act:?}"));
+                }
+                node.alter(|machine| machine.boot.early_over = true);
+                return Ok(());
+            }
+            Err(error) => story.push(format!("early: {}", engine::error_chain(&error))),
+        }
+        node.pause(1000);
+    }
+    Err(Stuck("the early unit does not end".to_owned()))
 }
 
 /// The unit of the first boot, started again by systemd when it fails.

@@ -324,8 +324,12 @@ impl Sweep {
         }
         self.end(&mut site, &undisturbed.essence, &[], at);
         let reboots = site.machine().reboots() - segment.start.reboots();
-        // Cut off behind the switch, the machine comes up on the other side without the agent's reboot.
-        let switched = before.booted() != segment.start.booted();
+        // Cut off behind the switch, the machine comes up on the other side without the agent's reboot; or, where that does not
+        // come up, on this one again, with the other still the default.
+        let default = |machine: &Machine| Machine::entries(&machine.disk).into_iter().next();
+        let switched = before.booted() != segment.start.booted()
+            || before.boot.number > segment.start.boot.number
+                && default(&before) != default(&segment.start);
         let exact =
             reboots == undisturbed.reboots || switched && reboots + 1 == undisturbed.reboots;
         if !exact {

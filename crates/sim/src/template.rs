@@ -6,7 +6,9 @@ use api::seed_info::SeedClusterInfo;
 use api::{DeploymentId, seed_format};
 use planner::{SeedContent, SeedPin};
 
-use crate::machine::{BootEntry, CONTAINERS, Machine, deployment_directory};
+use crate::machine::{
+    BootEntry, CONTAINERS, GRUB_CONFIGURATION, GRUB_VARIABLES, Machine, deployment_directory,
+};
 use crate::ports::stored;
 use crate::seed_image::{Commit, SeedImage, digest, hex};
 use crate::tree::Tree;
@@ -43,6 +45,9 @@ fn commit(version: &str) -> Commit {
         files: files.map(|(path, text)| (path.to_owned(), text)).collect(),
     }
 }
+
+/// The node's kubeconfig, below `/etc`.
+const KUBECONFIG: &str = "kubernetes/static-pod-resources/kube-apiserver-certs/secrets/node-kubeconfigs/lb-ext.kubeconfig";
 
 /// CRI-O's configuration, as every release brings some.
 const CRIO: (&str, &str) = ("crio/crio.conf.d/00-default", "[crio.image]\n");
@@ -98,9 +103,15 @@ fn seed(reference: &str) -> Option<SeedImage> {
         var: texts(&[
             ("seed_data/manifest.json", "{}"),
             ("usrlocal/bin/lca-cli", "the agent"),
+            ("usrlocal/bin/lifecycle-agent", "the agent"),
             ("lib/etcd/cluster-id", "id-of-the-seed"),
             ("lib/etcd/version", TARGET),
             ("lib/etcd/revision", "50"),
+            (
+                "lib/etcd/manifests/mirror-of-the-seed",
+                "mirrors of the seed",
+            ),
+            ("lib/etcd/pull-secret", "{}"),
             ("lib/kubelet/config.json", "{}"),
             ("lib/made-by", reference),
             ("log/", ""),
@@ -112,6 +123,9 @@ fn seed(reference: &str) -> Option<SeedImage> {
                 "link",
             ),
             ("systemd/system/kubelet.service", "unit"),
+            (KUBECONFIG, "the way to the API server"),
+            ("ssh/ssh_host_ed25519_key", "a key of the seed"),
+            ("ssh/ssh_host_rsa_key", "another key of the seed"),
             ("hostname", "seed-node\n"),
             CRIO,
             ("hosts", "127.0.0.1 localhost seed"),
@@ -153,6 +167,8 @@ pub fn machine() -> Machine {
     for image in [RUNNING, NAMED, STALE] {
         disk.write(&stored(image), 0o600, image.as_bytes());
     }
+    disk.write(GRUB_CONFIGURATION, 0o600, *b"load_env; source custom.cfg");
+    disk.write(GRUB_VARIABLES, 0o600, *b"");
     let registry = [SEED, OTHER_SEED].into_iter();
     let registry = registry.filter_map(|name| Some((name.to_owned(), seed(name)?)));
     let mut machine = Machine::new(disk, id.clone(), registry.collect(), commits);
@@ -188,6 +204,8 @@ fn deploy(disk: &mut Tree, id: &DeploymentId, commits: &BTreeMap<String, Commit>
         ("hostname", "site-node\n"),
         CRIO,
         ("ssh/ssh_host_ed25519_key", "a key of the site"),
+        ("chrony.conf", "a time server of the site"),
+        ("lvm/devices/system.devices", "a disk of the site"),
         (
             "NetworkManager/system-connections/eno1.nmconnection",
             "the site's address",

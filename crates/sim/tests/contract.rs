@@ -53,6 +53,11 @@ fn what_a_file_call_promised_survives_a_power_cut() {
 }
 
 #[test]
+fn the_boot_loader_keeps_the_contract() {
+    contract::boot_fallback(Site::idle().unwrap().node());
+}
+
+#[test]
 fn ostree_keeps_the_contract() {
     let site = Site::idle().unwrap();
     let commit = site.machine().booted().checksum.clone();

@@ -196,12 +196,17 @@ fn a_lasting_error_at_every_operation_fails_the_stage_and_leaves_a_way_back() {
             KEPT[0],
             KEPT[1],
             quarantined,
+            // A boot loader that cannot be asked is done without.
+            "/boot-fallback.json",
+            "/systemd/system/lca-boot-good.service",
+            "/systemd/system/sysinit.target.d",
+            "/10-lca-boot-good.conf",
             "/rhcos_4.17.4/var/lib/etcd/upgrade",
         ];
         let but = if segment.name == "rollback" {
             &but[..]
         } else {
-            &but[..3]
+            &but[..7]
         };
         sweep.fail_for_good(segment, undisturbed, kind, &walk.idle, but);
     });

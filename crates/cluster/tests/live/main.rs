@@ -9,6 +9,7 @@
 
 mod access_review;
 mod facts;
+mod first_boot;
 mod plane;
 mod publish;
 mod restoration;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use host::{HostFiles, Layout};
 use node::ErrorKind;
-use node::ports::{FileKind, Files, NodePath, Root};
+use node::ports::{Attributes, FileKind, Files, NodePath, Root};
 use rustix::fs::XattrFlags;
 use tempfile::TempDir;
 
@@ -180,6 +180,30 @@ fn removal_spares_what_links_lead_to() {
         assert!(!root.join("tree").exists());
     }
     assert!(outside.join("kept").exists());
+}
+
+#[test]
+fn a_file_is_owned_like_another() {
+    let Place { _dir, root, files } = place();
+    fs::create_dir_all(root.join("var/home/core")).unwrap();
+    std::os::unix::fs::chown(root.join("var/home/core"), Some(7), Some(8)).unwrap();
+    symlink("var/home", root.join("home")).unwrap();
+    let (home, key) = (path("/home/core"), path("/home/core/keys/early"));
+    let attributes = |like| Attributes {
+        mode: 0o600,
+        owned_like: like,
+        label: None,
+    };
+    let facts = || {
+        let found = fs::metadata(root.join("var/home/core/keys/early")).unwrap();
+        (found.mode() & 0o7777, found.uid(), found.gid())
+    };
+    files
+        .replace_with(&key, b"key", &attributes(Some(&home)))
+        .unwrap();
+    assert_eq!(facts(), (0o600, 7, 8));
+    files.replace_with(&key, b"key", &attributes(None)).unwrap();
+    assert_eq!(facts(), (0o600, 0, 0));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+mod fallback;
 mod files;
 mod seeds;
 mod support;

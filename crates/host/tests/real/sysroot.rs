@@ -5,8 +5,8 @@ use std::fs;
 
 use crate::support::{NONE, Node};
 use api::{DeploymentId, StaterootName};
-use node::ErrorKind;
 use node::ports::{DeploymentSpec, Files, NodePath, Ostree, Root, Unwatched, Watch};
+use node::{ErrorKind, contract};
 
 fn name(text: &str) -> StaterootName {
     text.parse().unwrap()
@@ -103,6 +103,81 @@ fn the_default_moves_to_the_front_and_back() {
     let missing = DeploymentId { serial: 7, ..a };
     let error = node.ostree.set_default(&missing).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Contradiction);
+}
+
+#[test]
+fn the_contract_is_kept() {
+    let node = Node::new();
+    let [one, two] = &node.commits;
+    deploy(&node, "rhcos", one);
+    contract::ostree(&node.ostree, &name("contract"), two);
+}
+
+/// The boot loader's id of a deployment's entry, found by what the entry starts.
+fn entry_of(node: &Node, id: &DeploymentId) -> String {
+    let directory = node.layout.sysroot().join("boot/loader/entries");
+    let starts = |text: &str| {
+        let link = text
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix("ostree=/"));
+        fs::canonicalize(node.layout.sysroot().join(link.unwrap())).unwrap()
+    };
+    let wanted = fs::canonicalize(node.layout.deployment(id)).unwrap();
+    let mut found = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let found = found.find(|path| starts(&fs::read_to_string(path).unwrap()) == wanted);
+    found
+        .unwrap()
+        .file_stem()
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .to_owned()
+}
+
+#[test]
+fn an_entry_is_named_as_it_will_be_when_another_deployment_is_the_default() {
+    let node = Node::new();
+    let [one, two] = &node.commits;
+    let mut deployed = vec![deploy(&node, "rhcos", one)];
+    for (stateroot, commit) in [
+        ("rhcos_4.17.4", two),
+        ("rhcos_4.17.4", one),
+        ("other-1", one),
+    ] {
+        deployed.push(deploy(&node, stateroot, commit));
+        for default in &deployed {
+            let told: Vec<String> = deployed
+                .iter()
+                .map(|of| node.ostree.entry_after(default, of).unwrap())
+                .collect();
+            node.ostree.set_default(default).unwrap();
+            let found: Vec<String> = deployed.iter().map(|of| entry_of(&node, of)).collect();
+            assert_eq!(told, found, "{default}");
+        }
+    }
+    let missing = DeploymentId {
+        serial: 7,
+        ..deployed[0].clone()
+    };
+    for (default, of) in [(&missing, &deployed[0]), (&deployed[0], &missing)] {
+        let error = node.ostree.entry_after(default, of).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Contradiction);
+    }
+    // Named by somebody else.
+    let entries = node.layout.sysroot().join("boot/loader/entries");
+    let name = entry_of(&node, &deployed[0]);
+    fs::rename(
+        entries.join(format!("{name}.conf")),
+        entries.join("ostree-x.conf"),
+    )
+    .unwrap();
+    let error = node
+        .ostree
+        .entry_after(&deployed[0], &deployed[1])
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Permanent);
 }
 
 #[test]

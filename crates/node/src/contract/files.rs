@@ -2,12 +2,13 @@
 
 use super::{fails, succeeds};
 use crate::ErrorKind;
-use crate::ports::{FileKind, Files, NodePath};
+use crate::ports::{Attributes, FileKind, Files, NodePath};
 
 /// Asks everything of an implementation, in a directory that is not there yet and is removed in the end.
 pub fn files(files: &dyn Files, directory: &NodePath) {
     nothing_is_there(files, directory);
     a_file_is_replaced_whole(files, directory);
+    a_file_has_more_than_permissions(files, directory);
     a_file_is_created_once(files, directory);
     a_file_grows(files, directory);
     a_directory_is_made_and_listed(files, directory);
@@ -76,6 +77,22 @@ fn a_note_replaces_another(files: &dyn Files, directory: &NodePath) {
         assert_eq!(content(files, &path).as_deref(), Some(text));
     }
     assert_eq!(list(files, &directory.join("noted")), ["file"]);
+}
+
+fn a_file_has_more_than_permissions(files: &dyn Files, directory: &NodePath) {
+    let path = directory.join("deep/er/file");
+    let nobody = directory.join("nobody");
+    let attributes = Attributes {
+        mode: 0o640,
+        owned_like: Some(&nobody),
+        label: Some("system_u:object_r:sshd_key_t:s0"),
+    };
+    for text in [b"owned".as_slice(), b"text"] {
+        let replaced = files.replace_with(&path, text, &attributes);
+        succeeds("replacing", replaced);
+        assert_eq!(content(files, &path).as_deref(), Some(text));
+    }
+    assert_eq!(list(files, &directory.join("deep/er")), ["file"]);
 }
 
 fn a_file_is_created_once(files: &dyn Files, directory: &NodePath) {

@@ -3,9 +3,11 @@
 //!
 //! A function panics where an answer is wrong, as a test does; none is meant for anything but tests.
 
+mod boot_fallback;
 mod files;
 mod ostree;
 
+pub use boot_fallback::boot_fallback;
 pub use files::files;
 pub use ostree::ostree;
 

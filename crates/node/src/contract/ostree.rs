@@ -38,9 +38,20 @@ pub fn ostree(ostree: &dyn Ostree, stateroot: &StaterootName, commit: &str) {
         ErrorKind::Contradiction,
     );
 
+    let named = |default: &DeploymentId| -> Vec<String> {
+        let entry = |of| ostree.entry_after(default, of);
+        let entries = deployed
+            .iter()
+            .map(|of| succeeds("naming its entry", entry(of)));
+        entries.collect()
+    };
+    let told = named(&second);
     for _ in 0..2 {
         succeeds("making it the default", ostree.set_default(&second));
+        assert_eq!(named(&second), told, "named as told before");
     }
+    let different: std::collections::BTreeSet<&String> = told.iter().collect();
+    assert_eq!(different.len(), deployed.len(), "each by a name of its own");
     let others: Vec<_> = deployed
         .iter()
         .filter(|id| **id != second)
@@ -57,6 +68,11 @@ pub fn ostree(ostree: &dyn Ostree, stateroot: &StaterootName, commit: &str) {
     fails(
         "an unknown default",
         ostree.set_default(&nobody),
+        ErrorKind::Contradiction,
+    );
+    fails(
+        "the entry of nobody",
+        ostree.entry_after(&second, &nobody),
         ErrorKind::Contradiction,
     );
     succeeds("removing nothing", ostree.undeploy(&nobody));

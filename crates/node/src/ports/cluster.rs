@@ -1,6 +1,6 @@
 //! The API server.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use api::reconfiguration::SeedReconfiguration;
@@ -48,6 +48,38 @@ pub struct Announcement {
     pub note: String,
 }
 
+/// Objects of this cluster that the target takes over, as files: name and content.
+#[derive(Clone, Default, Eq, PartialEq)]
+pub struct Exported {
+    /// Manifests that the target applies.
+    pub manifests: Vec<(String, Vec<u8>)>,
+    /// Private keys whose certificates cert-manager keeps.
+    pub keys: Vec<(String, Vec<u8>)>,
+}
+
+impl fmt::Debug for Exported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |files: &[(String, Vec<u8>)]| -> Vec<String> {
+            files.iter().map(|(name, _)| name.clone()).collect()
+        };
+        f.debug_struct("Exported")
+            .field("manifests", &names(&self.manifests))
+            .field("keys", &names(&self.keys))
+            .finish()
+    }
+}
+
+/// Which registry stands for which.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RegistryChange {
+    /// The seed's registry.
+    pub seed: String,
+    /// The seed had mirrors.
+    pub mirrored: bool,
+    /// This site's registry.
+    pub site: String,
+}
+
 /// Everything said to the API server. Errors of a server that is away, slow or overloaded are `Transient`.
 pub trait Cluster: Send + Sync {
     /// The live `ImageBasedUpgrade/upgrade`, not from a cache.
@@ -83,8 +115,25 @@ pub trait Cluster: Send + Sync {
     /// (SSH keys, chrony) is left empty.
     fn reconfiguration(&self) -> PortResult<SeedReconfiguration>;
 
-    /// Mirror sets as the manifests that the target applies: file name and content.
-    fn mirror_manifests(&self) -> PortResult<Vec<(String, Vec<u8>)>>;
+    /// Objects that the target takes over as they are: mirror sets, local storage, what cert-manager keeps.
+    fn exported(&self) -> PortResult<Exported>;
+
+    /// Gives the objects that hold the cluster's settings a site's content: pull secret, trusted authorities, the
+    /// administrator's password, the installer's configuration, the proxy. What is so already is left alone.
+    fn configure(&self, document: &SeedReconfiguration) -> PortResult<()>;
+
+    /// Removes all mirror sets and catalogs but for those among these manifests (file name and content).
+    fn remove_mirrors(&self, but: &[(String, Vec<u8>)]) -> PortResult<()>;
+
+    /// Applies every object of a manifest: creates it, or replaces what is there under its name. `file` is its name, for
+    /// errors.
+    fn apply(&self, file: &str, content: &[u8]) -> PortResult<()>;
+
+    /// Replaces the registry of the version operator's images, where mirrors ask for it (contract 3.7).
+    fn set_release_registry(&self, change: &RegistryChange) -> PortResult<()>;
+
+    /// Gives a Node labels; others stay. `Transient` while there is no such Node: kubelet makes it.
+    fn label_node(&self, node: &str, labels: &BTreeMap<String, String>) -> PortResult<()>;
 
     /// Whether the API server answers.
     fn ready(&self) -> bool;

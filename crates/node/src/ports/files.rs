@@ -101,6 +101,17 @@ pub enum FileKind {
     Other,
 }
 
+/// What a file is besides its content.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Attributes<'a> {
+    /// Its permissions.
+    pub mode: u32,
+    /// Whose owner and group it gets; without it, or where nothing is there, root's.
+    pub owned_like: Option<&'a NodePath>,
+    /// Its SELinux context, where the node has SELinux; without it the one that its directory gives.
+    pub label: Option<&'a str>,
+}
+
 /// Reading and durable writing. Writing below `/sysroot` works although it is mounted read-only for everybody else.
 pub trait Files: Send + Sync {
     /// The whole content of a regular file, or `None` when nothing is there. Files over `limit` bytes are refused
@@ -116,6 +127,14 @@ pub trait Files: Send + Sync {
     /// Replaces a file's content atomically; durable when this returns. Missing parent directories are made with
     /// mode 0700 and made durable too.
     fn replace(&self, path: &NodePath, content: &[u8], mode: u32) -> PortResult<()>;
+
+    /// As [`Files::replace`], with more than permissions.
+    fn replace_with(
+        &self,
+        path: &NodePath,
+        content: &[u8],
+        attributes: &Attributes<'_>,
+    ) -> PortResult<()>;
 
     /// Creates a file with this content, unless something is there already. `false` = somebody was first. Atomic: no
     /// reader sees the file without its whole content. Durable when this returns.

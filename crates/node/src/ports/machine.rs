@@ -28,4 +28,10 @@ pub trait Machine: Send + Sync {
 
     /// Gives the space back; nothing kept is success. Durable when this returns.
     fn release(&self) -> PortResult<()>;
+
+    /// Makes the node's bundle of authorities anew from its anchors (`update-ca-trust`). Not durable by itself.
+    fn trust_authorities(&self) -> PortResult<()>;
+
+    /// Looks for LVM's volumes on the devices that it may look at, and activates them (`pvscan`). A node without LVM has none.
+    fn activate_volumes(&self) -> PortResult<()>;
 }

@@ -3,6 +3,7 @@
 //! A port reports failures as [`crate::PortError`] with the kind chosen where the failure is understood. Calls named
 //! `ensure_*` and `remove_*` are idempotent: the state that they describe is reached, whoever reached it.
 
+mod boot_fallback;
 mod clock;
 mod cluster;
 mod files;
@@ -12,15 +13,18 @@ mod ostree;
 mod seeds;
 mod units;
 
+pub use boot_fallback::BootFallback;
 pub use clock::{BootId, Clock};
-pub use cluster::{Announcement, Cluster, Published, PullSecret, Severity};
-pub use files::{FileKind, Files, NodePath, Root};
+pub use cluster::{
+    Announcement, Cluster, Exported, Published, PullSecret, RegistryChange, Severity,
+};
+pub use files::{Attributes, FileKind, Files, NodePath, Root};
 pub use images::{Images, Layer};
 pub use machine::{Machine, Reserved};
 pub use ostree::{Deployment, DeploymentSpec, Ostree};
 pub use planner::{
-    ClusterFacts, FetchLimits, Filesystem, Health, HeldImages, NodeFacts, SeedContent, SeedPin,
-    SeedSignature, Space, StoredImage, Told,
+    ClusterFacts, FallbackState, FetchLimits, Filesystem, Health, HeldImages, NodeFacts,
+    SeedContent, SeedPin, SeedSignature, Space, StoredImage, Told,
 };
 pub use seeds::{FetchRequest, Seeds};
 pub use units::{UnitState, Units};
@@ -53,6 +57,8 @@ pub struct Ports<'a> {
     pub seeds: &'a dyn Seeds,
     /// The hardware and its filesystems.
     pub machine: &'a dyn Machine,
+    /// The boot loader's way back.
+    pub fallback: &'a dyn BootFallback,
     /// systemd.
     pub units: &'a dyn Units,
     /// Files outside ostree's own.

@@ -57,6 +57,11 @@ pub trait Ostree: Send + Sync {
     /// returns. The commit point of a pivot. A deployment that is not there is a `Contradiction`.
     fn set_default(&self, deployment: &DeploymentId) -> PortResult<()>;
 
+    /// The boot loader's id of the entry of `of` once `default` is the default: libostree names entries by their place in the
+    /// list and names all of them anew with each change. A deployment that is not there is a `Contradiction`, and
+    /// `Permanent` where nobody knows how this libostree names entries.
+    fn entry_after(&self, default: &DeploymentId, of: &DeploymentId) -> PortResult<String>;
+
     /// Takes a deployment out of the list and removes its files. Gone already is success; the booted one is refused
     /// (`Contradiction`).
     fn undeploy(&self, deployment: &DeploymentId) -> PortResult<()>;

@@ -2,8 +2,8 @@
 
 use api::{DeploymentId, StaterootName};
 
-use crate::PortResult;
 use crate::ports::{Ports, Root};
+use crate::{PortError, PortResult};
 
 pub(super) fn is_default(ports: &Ports<'_>, deployment: &DeploymentId) -> PortResult<bool> {
     let deployments = ports.ostree.deployments()?;
@@ -19,7 +19,19 @@ pub(super) fn sync(ports: &Ports<'_>, stateroots: &[StaterootName]) -> PortResul
     ports.files.sync(&Root::Shared)
 }
 
-/// Never returns success: the process ends with the machine.
-pub(super) fn reboot(ports: &Ports<'_>, reason: &str) -> PortResult<()> {
-    match ports.units.reboot(reason)? {}
+/// Never returns success: the process ends with the machine. When the machine stays up, `otherwise` is what boots by default
+/// again: whoever reboots it later is to come back to what runs now.
+pub(super) fn reboot(
+    ports: &Ports<'_>,
+    reason: &str,
+    otherwise: Option<&DeploymentId>,
+) -> PortResult<()> {
+    let Err(error) = ports.units.reboot(reason);
+    if let Some(deployment) = otherwise {
+        ports.ostree.set_default(deployment).map_err(|cause| {
+            let text = format!("{}; putting the default back", engine::error_chain(&error));
+            PortError::new(cause.kind(), text, cause)
+        })?;
+    }
+    Err(error)
 }

@@ -9,11 +9,15 @@ use api::{
 use planner::{ErrorKind, State};
 use serde::Serialize;
 
-use crate::ports::{NodePath, Ports};
+use super::first_boot::host_files::is_server_key;
+use crate::ports::{FileKind, NodePath, Ports};
 use crate::{PortError, PortResult};
 
 /// Longest file of the site's configuration that is exported, bytes.
 const LIMIT: u64 = 1 << 20;
+
+/// What the units that a boot starts are linked in, below [`api::path::UNITS`].
+const WANTED: &str = "multi-user.target.wants";
 
 /// Everything that the first boot needs is in the target.
 pub(super) fn check(ports: &Ports<'_>, target: &DeploymentId) -> PortResult<()> {
@@ -29,45 +33,83 @@ pub(super) fn check(ports: &Ports<'_>, target: &DeploymentId) -> PortResult<()> 
     {
         return Err(lost(format!("the prepared deployment {target} is gone")));
     }
-    let unit = format!("{}/{}", api::path::UNITS, api::names::POST_PIVOT_UNIT);
+    let (units, unit) = (api::path::UNITS, api::names::POST_PIVOT_UNIT);
     let needed = [
-        NodePath::in_deployment(target, &unit),
+        NodePath::in_deployment(target, &format!("{units}/{unit}")),
+        // Enabled: nobody is there to start it.
+        NodePath::in_deployment(target, &format!("{units}/{WANTED}/{unit}")),
+        NodePath::in_deployment(target, api::path::KUBECONFIG),
         NodePath::in_stateroot(&target.stateroot, api::path::LCA_CLI),
         NodePath::in_stateroot(&target.stateroot, api::path::SEED_INFO),
     ];
     for path in needed {
-        if ports.files.kind(&path)?.is_none() {
-            return Err(lost(format!("{path} is missing in the prepared target")));
+        match ports.files.kind(&path)? {
+            None => return Err(lost(format!("{path} is missing in the prepared target"))),
+            Some(FileKind::File(0)) => {
+                return Err(lost(format!("{path} is empty in the prepared target")));
+            }
+            Some(_) => {}
         }
     }
     Ok(())
 }
 
-/// Writes everything anew: what an earlier attempt exported and is not there any more must not be applied.
+/// Writes everything anew: what an earlier attempt exported and is not there any more must not be applied. What the first boot
+/// could not work with is found here, where nothing has changed yet.
 pub(super) fn export(ports: &Ports<'_>, stateroot: &StaterootName) -> PortResult<()> {
     let inside = |path: &str| NodePath::in_stateroot(stateroot, path);
     let mut document = ports.cluster.reconfiguration()?;
-    document.ssh_key = text(ports, api::path::SSH_AUTHORIZED_KEYS)?.unwrap_or_default();
-    document.chrony_config = text(ports, "/etc/chrony.conf")?.unwrap_or_default();
+    document.ssh_key = text(ports, api::path::SSH_AUTHORIZED_KEYS)?.ok_or_else(|| {
+        let text = format!(
+            "{} is not there: nobody could log in on the target",
+            api::path::SSH_AUTHORIZED_KEYS
+        );
+        PortError::plain(ErrorKind::Permanent, text)
+    })?;
+    document.chrony_config = text(ports, api::path::CHRONY_CONFIG)?.unwrap_or_default();
     document.server_ssh_keys = server_ssh_keys(ports)?;
-    let manifests = ports.cluster.mirror_manifests()?;
+    let seed = super::seed_info(ports, &inside(api::path::SEED_INFO))?;
+    planner::reconfigure(&document, seed.as_ref()).map_err(|error| {
+        let text = "planning the first boot of the target";
+        PortError::new(ErrorKind::Permanent, text, error)
+    })?;
+    let exported = ports.cluster.exported()?;
 
     ports.files.remove(&inside(api::path::OPENSHIFT))?;
-    ports
-        .files
-        .ensure_directory(&inside(api::path::CLUSTER_MANIFESTS), 0o700)?;
-    for (name, content) in manifests {
-        ports.files.replace(
-            &inside(api::path::CLUSTER_MANIFESTS).join(&name),
-            &content,
-            0o600,
-        )?;
+    write_all(
+        ports,
+        &inside(api::path::CLUSTER_MANIFESTS),
+        &exported.manifests,
+    )?;
+    if !exported.keys.is_empty() {
+        write_all(ports, &inside(api::path::CERT_MANAGER_KEYS), &exported.keys)?;
     }
+    let crypto = document.kubeconfig_crypto_retention.files();
+    write_all(ports, &inside(api::path::KUBECONFIG_CRYPTO), &crypto)?;
     let connections = NodePath::booted(api::path::SYSTEM_CONNECTIONS);
     ports
         .files
         .copy_tree(&connections, &inside(api::path::NETWORK_CONNECTIONS))?;
+    let devices = NodePath::booted(api::path::SYSTEM_DEVICES);
+    if let Some(content) = ports.files.read(&devices, LIMIT)? {
+        let copy = inside(api::path::LVM_DEVICES);
+        ports.files.replace(&copy, &content, 0o600)?;
+    }
     write(ports, &inside(api::path::RECONFIGURATION), &document)
+}
+
+/// Writes files into a directory of their own.
+fn write_all<N: AsRef<str>, C: AsRef<[u8]>>(
+    ports: &Ports<'_>,
+    directory: &NodePath,
+    files: &[(N, C)],
+) -> PortResult<()> {
+    ports.files.ensure_directory(directory, 0o700)?;
+    for (name, content) in files {
+        let path = directory.join(name.as_ref());
+        ports.files.replace(&path, content.as_ref(), 0o600)?;
+    }
+    Ok(())
 }
 
 fn text(ports: &Ports<'_>, path: &str) -> PortResult<Option<String>> {
@@ -82,13 +124,10 @@ fn text(ports: &Ports<'_>, path: &str) -> PortResult<Option<String>> {
 }
 
 fn server_ssh_keys(ports: &Ports<'_>) -> PortResult<Vec<ServerSshKey>> {
-    let names = ports.files.list(&NodePath::booted("/etc/ssh"))?;
+    let names = ports.files.list(&NodePath::booted(api::path::SSH))?;
     let mut keys = Vec::new();
-    for name in names
-        .into_iter()
-        .filter(|name| name.starts_with("ssh_host_") && name.contains("_key"))
-    {
-        if let Some(content) = text(ports, &format!("/etc/ssh/{name}"))? {
+    for name in names.into_iter().filter(|name| is_server_key(name)) {
+        if let Some(content) = text(ports, &format!("{}/{name}", api::path::SSH))? {
             keys.push(ServerSshKey {
                 file_name: name,
                 file_content: Secret::new(content),

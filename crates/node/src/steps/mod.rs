@@ -4,6 +4,7 @@
 
 mod boot;
 mod cleanup;
+mod fallback;
 mod first_boot;
 mod handover;
 mod pins;
@@ -12,7 +13,8 @@ mod removal;
 mod seed;
 mod stateroot;
 
-pub use first_boot::document;
+pub(crate) use fallback::can_declare;
+pub use first_boot::{document, seed_info};
 pub(crate) use pins::unpinned;
 pub use stateroot::VAR_UNPACKED;
 pub(crate) use stateroot::is_ours;
@@ -20,7 +22,7 @@ pub(crate) use stateroot::is_ours;
 use engine::{Presence, Progress, StepContext, StepError, Unit, Work};
 use planner::{ErrorKind, Step};
 
-use crate::ports::{FetchRequest, Ports, PullSecret, Reserved, Root, Watch};
+use crate::ports::{FetchRequest, Ports, PullSecret, RegistryChange, Reserved, Root, Watch};
 use crate::{PortError, PortResult};
 
 /// The steps of this program on one node.
@@ -105,10 +107,27 @@ fn probe(ports: &Ports<'_>, step: &Step) -> PortResult<bool> {
         Step::UnpackEtc { pin, stateroot } => {
             stateroot::unpacked(ports, stateroot::ETC_UNPACKED, pin, stateroot)
         }
+        Step::EnsureBootUnit { target } => fallback::has_unit(ports, target),
         Step::SetDefault { deployment } => boot::is_default(ports, deployment),
         Step::Reboot { boot_id, .. } => Ok(ports.clock.boot_id().0 != *boot_id),
         Step::UndeployStateroot { stateroot } => removal::undeployed(ports, stateroot),
         Step::RemoveStateroot { stateroot } => removal::removed(ports, stateroot),
+        // Made durable before kubelet was started; from then on others keep these files.
+        Step::HoldUnit { .. }
+        | Step::AuthorizeSshKeys
+        | Step::WritePullSecret
+        | Step::RestoreConnections
+        | Step::WriteNodeIpHint { .. }
+        | Step::AwaitNodeAddress
+        | Step::WriteDnsOverrides { .. }
+        | Step::TrustAuthorities
+        | Step::WriteChronyConfig
+        | Step::WriteServerKeys
+        | Step::RestoreLvmDevices => first_boot::has_started(ports),
+        Step::StartUnit { unit } => {
+            Ok(first_boot::has_started(ports)? && ports.units.enabled(unit)?)
+        }
+        Step::RemoveMirrors => first_boot::cluster::has_removed_mirrors(ports),
         Step::SetHostname { hostname } => Ok(ports.units.hostname()? == *hostname),
         Step::SetClusterId { cluster_id } => Ok(ports.cluster.cluster_id()? == *cluster_id),
         Step::AwaitApi => Ok(ports.cluster.ready()),
@@ -124,13 +143,16 @@ fn probe(ports: &Ports<'_>, step: &Step) -> PortResult<bool> {
         | Step::SaveOriginCopy { .. }
         | Step::SaveHandover { .. }
         | Step::SyncStateroots { .. }
+        | Step::ArmFallback { .. }
+        | Step::DisarmFallback
         | Step::PruneRepository
         | Step::DiscardSeed
         | Step::RemoveRecords
-        | Step::RestoreConnections
-        | Step::WritePullSecret
         | Step::SignalReady
-        | Step::StartUnit { .. }
+        | Step::ConfigureCluster
+        | Step::ApplyManifests
+        | Step::SetReleaseRegistry { .. }
+        | Step::SetNodeLabels { .. }
         | Step::RemoveReconfiguration => Ok(false),
     }
 }
@@ -197,19 +219,65 @@ fn apply(ports: &Ports<'_>, step: &Step, context: &StepContext<'_>) -> PortResul
         Step::SaveOriginCopy { stamp } => handover::save_origin_copy(ports, stamp),
         Step::SaveHandover { stateroot, stamp } => handover::save(ports, stateroot, stamp),
         Step::SyncStateroots { stateroots } => boot::sync(ports, stateroots),
+        Step::EnsureBootUnit { target } => fallback::add_unit(ports, target),
+        Step::ArmFallback {
+            origin,
+            target,
+            attempts,
+            boot_id,
+        } => fallback::arm(ports, origin, target, *attempts, boot_id),
+        Step::DisarmFallback => fallback::disarm(ports),
         Step::SetDefault { deployment } => ports.ostree.set_default(deployment),
-        Step::Reboot { reason, .. } => boot::reboot(ports, reason),
+        Step::Reboot {
+            reason, otherwise, ..
+        } => boot::reboot(ports, reason, otherwise.as_ref()),
         Step::UndeployStateroot { stateroot } => removal::undeploy(ports, stateroot),
         Step::RemoveStateroot { stateroot } => ports.ostree.remove_stateroot(stateroot, &items),
         Step::PruneRepository => ports.ostree.prune(),
         Step::DiscardSeed => ports.seeds.discard(),
         Step::RemoveRecords => removal::remove_records(ports),
-        Step::RestoreConnections => first_boot::restore_connections(ports),
+        Step::HoldUnit { unit } => first_boot::hold(ports, unit),
+        Step::AuthorizeSshKeys => first_boot::host_files::authorize_ssh_keys(ports),
+        Step::RestoreConnections => first_boot::network::restore_connections(ports),
         Step::SetHostname { hostname } => ports.units.set_hostname(hostname),
-        Step::WritePullSecret => first_boot::write_pull_secret(ports),
-        Step::SignalReady => ports.units.notify_ready("waiting for the API server"),
+        Step::WritePullSecret => first_boot::host_files::write_pull_secret(ports),
+        Step::WriteNodeIpHint { addresses } => {
+            first_boot::network::write_node_ip_hint(ports, addresses)
+        }
+        Step::AwaitNodeAddress => first_boot::network::await_address(ports, context),
+        Step::WriteDnsOverrides {
+            cluster_name,
+            base_domain,
+            address,
+        } => first_boot::network::write_dns_overrides(
+            ports,
+            cluster_name,
+            base_domain,
+            address.as_deref(),
+        ),
+        Step::TrustAuthorities => first_boot::host_files::trust_authorities(ports),
+        Step::WriteChronyConfig => first_boot::host_files::write_chrony_config(ports),
+        Step::WriteServerKeys => first_boot::host_files::write_server_keys(ports),
+        Step::RestoreLvmDevices => first_boot::host_files::restore_lvm_devices(ports),
+        Step::SignalReady => ports.units.notify_ready(&format!(
+            "waiting for the API server; {}",
+            api::message::SEED_CRYPTO_KEPT
+        )),
         Step::StartUnit { unit } => first_boot::start_unit(ports, unit),
         Step::AwaitApi => first_boot::await_api(ports, context),
+        Step::ConfigureCluster => first_boot::cluster::configure(ports),
+        Step::RemoveMirrors => first_boot::cluster::remove_mirrors(ports),
+        Step::ApplyManifests => first_boot::cluster::apply_manifests(ports, context),
+        Step::SetReleaseRegistry {
+            seed,
+            mirrored,
+            site,
+        } => ports.cluster.set_release_registry(&RegistryChange {
+            seed: seed.clone(),
+            mirrored: *mirrored,
+            site: site.clone(),
+        }),
+        Step::SetNodeLabels { node, labels } => ports.cluster.label_node(node, labels),
         Step::SetClusterId { cluster_id } => ports.cluster.set_cluster_id(cluster_id),
         Step::DisableUnit { unit } => ports.units.disable(unit),
         Step::RemoveReconfiguration => first_boot::remove_reconfiguration(ports),
@@ -225,10 +293,15 @@ fn settle(ports: &Ports<'_>, step: &Step) -> PortResult<()> {
         Step::UnpackEtc { pin, stateroot } => {
             stateroot::mark_unpacked(ports, stateroot::ETC_UNPACKED, pin, stateroot)
         }
+        Step::StartUnit { .. } => {
+            ports.files.sync(&Root::Booted)?;
+            first_boot::mark_started(ports)
+        }
+        Step::RemoveMirrors => first_boot::cluster::mark_removed_mirrors(ports),
         // What a removal left in the page cache only would be there again after a power cut, when nobody looks for it any more.
         Step::SetHostname { .. }
+        | Step::TrustAuthorities
         | Step::DisableUnit { .. }
-        | Step::StartUnit { .. }
         | Step::ClearStateroot { .. }
         | Step::ImportCommit { .. }
         | Step::UndeployStateroot { .. }

@@ -77,5 +77,8 @@ pub(super) fn remove_records(ports: &Ports<'_>) -> PortResult<()> {
     ] {
         ports.files.remove(&NodePath::booted(path))?;
     }
-    ports.files.remove(&Record::Handover.path())
+    for record in [Record::Handover, Record::Fallback, Record::FailedBoot] {
+        ports.files.remove(&record.path())?;
+    }
+    Ok(())
 }

@@ -44,6 +44,16 @@ pub(super) fn default_switch(subject: &Subject<'_>) -> Judged {
     }
 }
 
+pub(super) fn boot_fallback(subject: &Subject<'_>) -> Judged {
+    match &subject.node()?.boot_fallback {
+        Ok(()) => Ok(String::new()),
+        Err(why) => failed(format!(
+            "a new release that does not come up stays where it is until somebody chooses the old one in the boot \
+             loader's menu: {why}"
+        )),
+    }
+}
+
 pub(super) fn container_storage(subject: &Subject<'_>) -> Judged {
     if subject.node()?.containers_mounted {
         Ok(String::new())

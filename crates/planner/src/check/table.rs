@@ -49,7 +49,7 @@ const MUST_IF_SAID: (Severity, Severity) = (Blocker, Warning);
 const SHOULD: (Severity, Severity) = (Warning, Warning);
 
 /// All checks, in the order in which Prep tells the first failure.
-pub static CHECKS: [Check; 38] = [
+pub static CHECKS: [Check; 39] = [
     row(
         "cluster-operators",
         Gate,
@@ -105,6 +105,14 @@ pub static CHECKS: [Check; 38] = [
         SPEC,
         request::default_switch,
         "libostree and /boot/loader: another deployment can be made the default",
+    ),
+    row(
+        "boot-fallback",
+        BeforeResolve,
+        SHOULD,
+        SPEC,
+        request::boot_fallback,
+        "grub.cfg and grubenv: the boot loader can count attempts and return by itself",
     ),
     row(
         "signature-policy",

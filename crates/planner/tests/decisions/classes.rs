@@ -106,7 +106,7 @@ pub(crate) type Class = [usize; DIMENSIONS.len()];
 pub(crate) fn relevant(state: State, side: Side) -> &'static [usize] {
     match (state, side) {
         (State::PrepInProgress, _) => &[BOOTED, RUN, CLUSTER, PREP],
-        (State::UpgradeInProgress, Side::Origin) => &[BOOTED, RUN, RETURNED, PREP],
+        (State::UpgradeInProgress, Side::Origin) => &[BOOTED, RUN, RETURNED, CLUSTER, PREP],
         (State::UpgradeInProgress, Side::Target) => &[BOOTED, RUN, POST_PIVOT],
         (State::RollbackInProgress | State::RollbackFailed, _) => &[BOOTED, RUN, ORIGIN],
         (State::Aborting | State::AbortFailed | State::Finalizing | State::FinalizeFailed, _) => {

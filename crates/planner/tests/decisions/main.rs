@@ -12,6 +12,7 @@ mod classes;
 mod conditions;
 mod contract;
 mod enumeration;
+mod first_boot;
 mod golden;
 mod history;
 mod limits;

@@ -1,8 +1,8 @@
 //! What the plans hold, and the texts around them that the enumeration does not look at.
 
-use api::reconfiguration::SeedReconfiguration;
 use planner::{
-    Act, ErrorKind, Facts, Plan, PlanName, RunFact, Side, State, Step, Why, reconfigure,
+    Act, ErrorKind, Facts, FailedBoot, FallbackState, Plan, PlanName, RunFact, Side, State, Step,
+    Why,
 };
 
 use crate::reachable::plain;
@@ -64,11 +64,24 @@ fn prep_goes_from_the_reference_to_the_images() {
     );
 }
 
+/// The plan that installs the target of a seed with these kernel arguments.
+fn installing(kernel_arguments: &[&str]) -> Plan {
+    let mut facts = facts(Side::Origin);
+    let content = planner::SeedContent {
+        kernel_arguments: kernel_arguments
+            .iter()
+            .copied()
+            .map(str::to_owned)
+            .collect(),
+        ..content()
+    };
+    (facts.pin, facts.content) = (Some(pin()), Some(content));
+    plan(State::PrepInProgress, "Prep", &facts)
+}
+
 #[test]
 fn the_target_is_deployed_with_the_seeds_arguments_behind_a_unique_one() {
-    let mut facts = facts(Side::Origin);
-    (facts.pin, facts.content) = (Some(pin()), Some(content()));
-    let plan = plan(State::PrepInProgress, "Prep", &facts);
+    let plan = installing(&["quiet", "systemd.unified=1"]);
     let deploy = plan.steps.iter().find_map(|step| match step {
         Step::DeployStateroot {
             stateroot,
@@ -80,12 +93,46 @@ fn the_target_is_deployed_with_the_seeds_arguments_behind_a_unique_one() {
     });
     let (name, commit, arguments) = deploy.unwrap();
     assert_eq!((name, commit), (TARGET, "c".repeat(64).as_str()));
-    assert_eq!(arguments, &["ibu=4.17.4", "quiet", "systemd.unified=1"]);
+    assert_eq!(
+        arguments,
+        &[
+            "ibu=4.17.4",
+            "quiet",
+            "systemd.unified=1",
+            "panic=10",
+            "systemd.watchdog_sec=180",
+        ]
+    );
     let Some(Step::RecordTarget { record }) = plan.steps.last() else {
         panic!("{:?}", plan.steps);
     };
     assert_eq!(record.deployment, None);
     assert!(!record.precached);
+}
+
+#[test]
+fn what_a_seed_says_of_panics_and_watchdogs_stands() {
+    let check = |seed: &[&str], expect: &[&str]| {
+        let plan = installing(seed);
+        let arguments = plan.steps.iter().find_map(|step| match step {
+            Step::DeployStateroot {
+                kernel_arguments, ..
+            } => Some(kernel_arguments.clone()),
+            _ => None,
+        });
+        assert_eq!(arguments.unwrap()[1..], *expect);
+    };
+    let watchdog = "systemd.watchdog_sec=180";
+    check(&["panic=0"], &["panic=0", watchdog]);
+    check(&["panic"], &["panic", watchdog]);
+    check(
+        &["systemd.watchdog_sec=off", "panic_on_oops=1"],
+        &["systemd.watchdog_sec=off", "panic_on_oops=1", "panic=10"],
+    );
+    check(
+        &["panic=1", "systemd.watchdog_sec=30"],
+        &["panic=1", "systemd.watchdog_sec=30"],
+    );
 }
 
 #[test]
@@ -141,7 +188,9 @@ fn the_pivot_leaves_everything_ready_before_its_commit_point() {
             "write-rollback-config",
             "save-origin-copy",
             "save-handover",
+            "ensure-boot-unit",
             "sync-stateroots",
+            "arm-fallback",
             "set-default",
             "reboot",
         ]
@@ -159,8 +208,23 @@ fn the_pivot_leaves_everything_ready_before_its_commit_point() {
             Step::WriteRollbackConfig { stateroot, config } => {
                 assert_eq!((stateroot.as_str(), config.monitor_timeout), (TARGET, 77));
             }
-            Step::Reboot { reason, boot_id } => {
+            Step::Reboot {
+                reason,
+                boot_id,
+                otherwise,
+            } => {
                 assert_eq!((reason.as_str(), boot_id.as_str()), ("upgrade", "boot-1"));
+                assert_eq!(*otherwise, Some(deployment(ORIGIN)));
+            }
+            Step::ArmFallback {
+                origin,
+                target,
+                attempts,
+                boot_id,
+            } => {
+                assert_eq!(*origin, deployment(ORIGIN));
+                assert_eq!(*target, deployment(TARGET));
+                assert_eq!((*attempts, boot_id.as_str()), (3, "boot-1"));
             }
             _ => {}
         }
@@ -174,6 +238,86 @@ fn the_pivot_leaves_everything_ready_before_its_commit_point() {
 }
 
 #[test]
+fn a_node_without_a_boot_fallback_pivots_all_the_same() {
+    let mut facts = facts(Side::Origin);
+    facts.target = Some(target(true));
+    let with = names(&plan(State::UpgradeInProgress, "Upgrade", &facts));
+    facts.fallback = FallbackState::None("there is no grub.cfg".to_owned());
+    let without = names(&plan(State::UpgradeInProgress, "Upgrade", &facts));
+    let ours = ["ensure-boot-unit", "arm-fallback"];
+    let rest: Vec<_> = with
+        .into_iter()
+        .filter(|name| !ours.contains(name))
+        .collect();
+    assert_eq!(without, rest);
+}
+
+#[test]
+fn a_release_that_did_not_boot_is_named() {
+    let mut facts = facts(Side::Origin);
+    facts.target = Some(target(true));
+    facts.failed_boot = Some(FailedBoot {
+        target: deployment(TARGET),
+        attempts: Some(3),
+        boot_id: "boot-2".to_owned(),
+    });
+    let status = plain(State::UpgradeInProgress);
+    let decision = decided(&spec(Some("Upgrade")), &status.conditions, &facts);
+    assert_eq!(decision.state, State::UpgradeFailed);
+    let target = deployment(TARGET);
+    assert_eq!(
+        decision.said.message,
+        format!(
+            "Uncontrolled rollback: {target} did not come up in 3 attempts and the boot loader started this release \
+             again"
+        )
+    );
+}
+
+#[test]
+fn where_an_upgrade_has_ended_nothing_stays_armed() {
+    let armed = || FallbackState::Armed {
+        entry: "ostree-1".to_owned(),
+        left: 3,
+    };
+    let check = |state, side, steps: &[&str]| {
+        let mut facts = facts(side);
+        let status = plain(state);
+        let act = |facts: &Facts| decided(&spec(Some("Upgrade")), &status.conditions, facts).act;
+        assert_eq!(act(&facts), Act::Nothing);
+        facts.fallback = armed();
+        let plan = match act(&facts) {
+            Act::Run(plan) => plan,
+            other => panic!("{state}: {other:?}"),
+        };
+        assert_eq!(
+            (plan.name, names(&plan)),
+            (PlanName::Disarm, steps.to_vec())
+        );
+        let run = |since| RunFact::Failed {
+            plan: PlanName::Disarm,
+            kind: ErrorKind::Permanent,
+            error: "no".to_owned(),
+            attempt: 1,
+            since,
+        };
+        facts.run = run(29);
+        assert_eq!(act(&facts), Act::Nothing);
+        facts.run = run(30);
+        assert_eq!(act(&facts), Act::Run(plan));
+    };
+    check(State::UpgradeCompleted, Side::Target, &["disarm-fallback"]);
+    let back = ["set-default", "disarm-fallback"];
+    check(State::UpgradeFailed, Side::Origin, &back);
+    // Its way back is still to come.
+    let mut facts = facts(Side::Target);
+    facts.fallback = armed();
+    let status = plain(State::UpgradeFailed);
+    let decision = decided(&spec(Some("Upgrade")), &status.conditions, &facts);
+    assert_eq!(decision.act, Act::Nothing);
+}
+
+#[test]
 fn the_return_leads_to_exactly_the_recorded_origin() {
     let facts = facts(Side::Target);
     for state in [State::RollbackInProgress, State::RollbackFailed] {
@@ -184,10 +328,13 @@ fn the_return_leads_to_exactly_the_recorded_origin() {
                 stamp,
             },
             Step::SyncStateroots { stateroots },
+            Step::DisarmFallback,
             Step::SetDefault {
                 deployment: default,
             },
-            Step::Reboot { reason, .. },
+            Step::Reboot {
+                reason, otherwise, ..
+            },
         ] = plan.steps.as_slice()
         else {
             panic!("{:?}", plan.steps);
@@ -195,7 +342,7 @@ fn the_return_leads_to_exactly_the_recorded_origin() {
         assert_eq!(into.as_str(), ORIGIN);
         assert_eq!(stateroots, &[stateroot(TARGET), stateroot(ORIGIN)]);
         assert_eq!(*default, deployment(ORIGIN));
-        assert_eq!(reason, "rollback");
+        assert_eq!((reason.as_str(), otherwise), ("rollback", &None));
         // Read the other way round: the return's origin is where it starts in the stamp's words too.
         assert_eq!(
             (&stamp.origin, &stamp.target),
@@ -217,6 +364,7 @@ fn cleaning_up_removes_what_is_not_booted_and_the_records_last() {
             Step::SetDefault {
                 deployment: deployment(booted),
             },
+            Step::DisarmFallback,
             Step::ReleaseSpace,
             Step::UndeployStateroot {
                 stateroot: stateroot(gone),
@@ -260,46 +408,45 @@ fn a_stage_that_nobody_knows_stops_no_work() {
     assert_eq!(plan(State::PrepInProgress, "Nap", &facts), known);
 }
 
+/// An unhealthy cluster holds the pivot up, in the contract's words; the Node is looked at when the rest is healthy.
 #[test]
-fn the_first_boot_needs_a_name_an_identity_and_a_pull_secret() {
-    let whole = || SeedReconfiguration {
-        hostname: "node".to_owned(),
-        cluster_id: "6c0e".to_owned(),
-        pull_secret: "{}".to_owned().into(),
-        ..SeedReconfiguration::default()
+fn the_pivot_waits_for_a_healthy_cluster() {
+    let mut facts = facts(Side::Origin);
+    facts.target = Some(target(true));
+    let mut check = |change: fn(&mut planner::Health), expected: &str| {
+        let mut cluster = crate::sample::cluster();
+        change(&mut cluster.health);
+        facts.cluster = planner::ClusterKnowledge::Known(Box::new(cluster));
+        let status = plain(State::UpgradeInProgress);
+        let decision = decided(&spec(Some("Upgrade")), &status.conditions, &facts);
+        assert_eq!(decision.act, Act::Wait(Why::Cluster), "{expected}");
+        assert_eq!(decision.look_again, Some(20));
+        let before = "Waiting for system to stabilize before Upgrade (pre-pivot) stage can continue: one or more health checks failed: ";
+        assert_eq!(decision.said.message, format!("{before}{expected}"));
     };
-    let check = |change: fn(&mut SeedReconfiguration), field: &str| {
-        let mut document = whole();
-        change(&mut document);
-        let error = reconfigure(&document).unwrap_err();
-        let expected = format!("{field} is empty in the exported configuration of this site");
-        assert_eq!(error, expected);
-    };
-    check(|document| document.hostname.clear(), "hostname");
     check(
-        |document| document.hostname = "localhost".to_owned(),
-        "hostname",
+        |health| {
+            health.operators = vec!["dns".to_owned(), "etcd".to_owned()];
+            health.pools = vec!["master".to_owned()];
+            health.node = vec!["node is not yet ready: a".to_owned()];
+        },
+        "one or more ClusterOperators not yet ready: dns, etcd\n  - one or more MachineConfigPools not yet ready: master",
     );
-    check(|document| document.cluster_id.clear(), "cluster_id");
     check(
-        |document| document.pull_secret = String::new().into(),
-        "pull_secret",
+        |health| health.node = vec!["node is not yet ready: a".to_owned()],
+        "node is not yet ready: a",
     );
+}
 
-    let plan = reconfigure(&whole()).unwrap();
-    assert_eq!(plan.name, PlanName::Reconfigure);
-    assert_eq!(
-        names(&plan),
-        [
-            "write-pull-secret",
-            "restore-connections",
-            "set-hostname",
-            "signal-ready",
-            "start-unit",
-            "await-api",
-            "set-cluster-id",
-            "remove-reconfiguration",
-            "disable-unit",
-        ]
-    );
+/// Whoever reboots while a cluster is waited for is to come back to what runs now.
+#[test]
+fn a_switch_without_its_reboot_is_taken_back_before_anything_else() {
+    let mut facts = facts(Side::Origin);
+    facts.target = Some(target(true));
+    facts.default = Some(deployment(TARGET));
+    facts.cluster = planner::ClusterKnowledge::NotAsked;
+    let plan = plan(State::UpgradeInProgress, "Upgrade", &facts);
+    let deployment = deployment(ORIGIN);
+    assert_eq!(plan.name, PlanName::Pivot);
+    assert_eq!(plan.steps, [Step::SetDefault { deployment }]);
 }

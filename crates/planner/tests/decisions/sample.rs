@@ -111,6 +111,7 @@ pub(crate) fn node() -> NodeFacts {
         boot_files: 100 << 20,
         spooled: 0,
         default_switch: Told::Known(true),
+        boot_fallback: Ok(()),
         certificates_until: Told::Known(START + 30 * 86_400),
     }
 }
@@ -144,6 +145,8 @@ pub(crate) fn facts(side: Side) -> Facts {
             progress: String::new(),
         },
         returned: false,
+        failed_boot: None,
+        fallback: planner::FallbackState::Disarmed,
         leftovers: true,
         cleanup_now: false,
         rollback_config: RollbackConfig::default(),

@@ -1,10 +1,15 @@
 //! The API server, with its etcd in the booted stateroot's `/var`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use api::reconfiguration::SeedReconfiguration;
+use api::reconfiguration::{
+    ClientAuthCrypto, IngressCrypto, KubeApiCrypto, KubeconfigCryptoRetention, SeedReconfiguration,
+    ServingCrypto, TrustBundle,
+};
 use api::{ImageBasedUpgrade, ImageBasedUpgradeStatus, Secret, Timestamp, path};
-use node::ports::{Announcement, Cluster, ClusterFacts, NodePath, Published, PullSecret};
+use node::ports::{
+    Announcement, Cluster, ClusterFacts, Exported, NodePath, Published, PullSecret, RegistryChange,
+};
 use node::{ErrorKind, PortError, PortResult};
 
 use crate::machine::Machine;
@@ -19,6 +24,22 @@ fn key(machine: &Machine, name: &str) -> String {
 fn value(machine: &Machine, name: &str) -> String {
     let text = machine.cache.text(&key(machine, name));
     text.unwrap_or_default().to_owned()
+}
+
+fn take(machine: &mut Machine, name: &str) {
+    let key = key(machine, name);
+    machine.cache.remove(&key);
+    machine.disk.remove(&key);
+}
+
+/// Where etcd keeps what was applied, by the file that it came from.
+const MANIFESTS: &str = "manifests";
+/// The file of the site's mirrors.
+const MIRRORS: &str = "image-digest-mirror-set.json";
+
+/// Mirror sets and catalogs of seeds have such names.
+fn is_mirror(name: &str) -> bool {
+    name == MIRRORS || name.starts_with("mirror")
 }
 
 fn put(machine: &mut Machine, name: &str, text: impl Into<String>) {
@@ -174,20 +195,106 @@ impl Cluster for Node {
             let secret = machine.resolve(&NodePath::booted(path::PULL_SECRET));
             let secret = machine.cache.text(&secret).unwrap_or_default();
             let hostname = machine.cache.text(&machine.etc("hostname"));
+            let key = |of: &str| Secret::new(format!("key of {of}"));
             SeedReconfiguration {
                 api_version: api::reconfiguration::API_VERSION,
+                base_domain: "example.com".to_owned(),
+                cluster_name: "site".to_owned(),
                 cluster_id: value(machine, "cluster-id"),
+                infra_id: "site-x7k2p".to_owned(),
                 hostname: hostname.unwrap_or_default().trim_end().to_owned(),
+                node_ips: vec!["192.0.2.10".to_owned()],
+                machine_networks: vec!["192.0.2.0/24".to_owned()],
+                release_registry: "registry.site:5000".to_owned(),
+                kubeconfig_crypto_retention: KubeconfigCryptoRetention {
+                    kube_api_crypto: KubeApiCrypto {
+                        serving_crypto: ServingCrypto {
+                            localhost_signer_private_key: key("localhost"),
+                            service_network_signer_private_key: key("service network"),
+                            loadbalancer_external_signer_private_key: key("load balancer"),
+                        },
+                        client_auth_crypto: ClientAuthCrypto {
+                            admin_ca_certificate: "authority of administrators".to_owned(),
+                        },
+                    },
+                    ingress_crypto: IngressCrypto {
+                        ingress_ca: key("ingress"),
+                        ingress_certificate_cn: "ingress-operator@1730000000".to_owned(),
+                    },
+                },
+                kubeadmin_password_hash: Secret::new("hash of the site".to_owned()),
+                install_config: Secret::new("install config of the site".to_owned()),
                 pull_secret: Secret::new(secret.to_owned()),
+                additional_trust_bundle: TrustBundle {
+                    user_ca_bundle: "an authority of the site".to_owned(),
+                    ..TrustBundle::default()
+                },
+                node_labels: [("zone".to_owned(), "the site's".to_owned())].into(),
                 ..SeedReconfiguration::default()
             }
         }))
     }
 
-    fn mirror_manifests(&self) -> PortResult<Vec<(String, Vec<u8>)>> {
-        self.call("mirror_manifests", "")?;
-        let manifest = ("image-digest-mirror-set.json".to_owned(), b"{}".to_vec());
-        Ok(vec![manifest])
+    fn exported(&self) -> PortResult<Exported> {
+        self.call("exported", "")?;
+        let manifest = (MIRRORS.to_owned(), b"mirrors of the site".to_vec());
+        Ok(Exported {
+            manifests: vec![manifest],
+            keys: vec![(
+                "CN=shop__shop_tls.key".to_owned(),
+                b"key of a shop".to_vec(),
+            )],
+        })
+    }
+
+    fn configure(&self, document: &SeedReconfiguration) -> PortResult<()> {
+        self.call("configure", "")?;
+        let settings = [
+            ("pull-secret", document.pull_secret.expose()),
+            (
+                "user-ca-bundle",
+                &document.additional_trust_bundle.user_ca_bundle,
+            ),
+        ];
+        for (name, text) in settings {
+            self.effect(|machine| put(machine, name, text))?;
+            self.operation("configured", &name)?;
+        }
+        Ok(())
+    }
+
+    fn remove_mirrors(&self, but: &[(String, Vec<u8>)]) -> PortResult<()> {
+        self.call("remove_mirrors", "")?;
+        for name in self.see(|machine| machine.cache.names(&key(machine, MANIFESTS))) {
+            let stays = but.iter().any(|(file, _)| *file == name);
+            if is_mirror(&name) && !stays {
+                self.effect(|machine| take(machine, &format!("{MANIFESTS}/{name}")))?;
+                self.operation("removed a mirror", &name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&self, file: &str, content: &[u8]) -> PortResult<()> {
+        self.call("apply", file)?;
+        let text = String::from_utf8_lossy(content).into_owned();
+        self.effect(|machine| put(machine, &format!("{MANIFESTS}/{file}"), text))?;
+        self.operation("applied", &file)
+    }
+
+    fn set_release_registry(&self, change: &RegistryChange) -> PortResult<()> {
+        self.call("set_release_registry", &change.site)?;
+        self.effect(|machine| put(machine, "release-registry", change.site.as_str()))?;
+        self.operation("release_registry_set", &change.site)
+    }
+
+    fn label_node(&self, node: &str, labels: &BTreeMap<String, String>) -> PortResult<()> {
+        self.call("label_node", node)?;
+        for (label, text) in labels {
+            self.effect(|machine| put(machine, &format!("nodes/{node}/{label}"), text.as_str()))?;
+            self.operation("labelled", &label)?;
+        }
+        Ok(())
     }
 
     fn ready(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Files.
 
-use node::ports::{FileKind, Files, NodePath, Root};
+use node::ports::{Attributes, FileKind, Files, NodePath, Root};
 use node::{ErrorKind, PortError, PortResult};
 
 use crate::machine::Machine;
@@ -76,6 +76,16 @@ impl Files for Node {
         let target = self.target(path)?;
         self.effect(|machine| machine.write_durably(&target, mode, content))?;
         self.operation("replaced", path)
+    }
+
+    // Owners and labels are not simulated.
+    fn replace_with(
+        &self,
+        path: &NodePath,
+        content: &[u8],
+        attributes: &Attributes<'_>,
+    ) -> PortResult<()> {
+        self.replace(path, content, attributes.mode)
     }
 
     fn create_exclusively(&self, path: &NodePath, content: &[u8], mode: u32) -> PortResult<bool> {

@@ -2,7 +2,9 @@
 
 use api::seed_node::Cpu;
 use node::PortResult;
-use node::ports::{Filesystem, Machine as Hardware, NodeFacts, Reserved, SeedPin, Space, Told};
+use node::ports::{
+    Filesystem, Machine as Hardware, NodeFacts, NodePath, Reserved, SeedPin, Space, Told,
+};
 
 use crate::machine::Machine;
 use crate::node::Node;
@@ -41,6 +43,7 @@ impl Hardware for Node {
             boot_files: 100 << 20,
             spooled: 0,
             default_switch: Told::Known(true),
+            boot_fallback: Ok(()),
             certificates_until: Told::Known(i64::MAX),
         })
     }
@@ -78,5 +81,21 @@ impl Hardware for Node {
             self.operation("release: a file", &path)?;
         }
         Ok(())
+    }
+
+    fn trust_authorities(&self) -> PortResult<()> {
+        self.operation("trust_authorities", &"")?;
+        self.effect(|machine| {
+            let anchor = machine.resolve(&NodePath::booted(api::path::CA_ANCHOR));
+            let anchor = machine.cache.text(&anchor).unwrap_or_default().to_owned();
+            let bundle = machine.etc("pki/ca-trust/extracted/bundle");
+            machine.cache.write(&bundle, 0o444, anchor.into_bytes());
+        })?;
+        self.operation("trusted_authorities", &"")
+    }
+
+    fn activate_volumes(&self) -> PortResult<()> {
+        // Volumes are not simulated.
+        self.operation("activate_volumes", &"")
     }
 }

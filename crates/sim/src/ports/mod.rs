@@ -1,6 +1,7 @@
 //! The ports, acting on the machine.
 
 mod cluster;
+mod fallback;
 mod files;
 mod hardware;
 mod images;

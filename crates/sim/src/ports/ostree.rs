@@ -7,7 +7,8 @@ use node::ports::{Deployment, DeploymentSpec, Ostree, Watch};
 use node::{ErrorKind, PortError, PortResult};
 
 use crate::machine::{
-    BootEntry, Machine, REPOSITORY, STATEROOTS, deployment_directory, stateroot_directory,
+    BootEntry, Machine, REPOSITORY, STATEROOTS, boot_entry, deployment_directory,
+    stateroot_directory,
 };
 use crate::node::Node;
 use crate::tree::Entry;
@@ -156,6 +157,19 @@ impl Ostree for Node {
         entries.insert(0, entry);
         self.effect(|machine| machine.write_entries(&entries))?;
         self.operation("default_set", deployment)
+    }
+
+    fn entry_after(&self, default: &DeploymentId, of: &DeploymentId) -> PortResult<String> {
+        self.operation("entry_after", default)?;
+        let mut entries = self.see(|machine| Machine::entries(&machine.cache));
+        let place = |entries: &[BootEntry], id: &DeploymentId| {
+            let found = entries.iter().position(|found| found.id == *id);
+            found.map_or_else(|| contradiction(format!("there is no deployment {id}")), Ok)
+        };
+        let at = place(&entries, default)?;
+        let entry = entries.remove(at);
+        entries.insert(0, entry);
+        Ok(boot_entry(entries.len(), place(&entries, of)?))
     }
 
     fn undeploy(&self, deployment: &DeploymentId) -> PortResult<()> {
