@@ -9,7 +9,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::{controller, endpoints, plan, post_pivot, seed_create, status, watch};
+use crate::{controller, endpoints, init_monitor, plan, post_pivot, seed_create, status, watch};
 
 /// Name and version: what journals are signed with.
 pub(crate) const PROGRAM: &str = concat!("lifecycle-agent ", env!("CARGO_PKG_VERSION"));
@@ -77,6 +77,9 @@ enum Command {
     },
     /// Give a freshly booted target this site's identity (installation-configuration.service).
     PostPivot(ApiServer),
+    /// Watch over a freshly booted target until its upgrade has completed, and go back to the old release if it does not
+    /// (lca-init-monitor.service).
+    InitMonitor(init_monitor::Arguments),
     /// Make seed images.
     #[command(subcommand)]
     Seed(SeedCommand),
@@ -141,6 +144,7 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Controller { api, endpoints } => controller::run(&api, &endpoints),
         Command::PostPivot(api) => post_pivot::run(&api),
+        Command::InitMonitor(arguments) => init_monitor::run(&arguments),
         Command::Seed(SeedCommand::Create(arguments)) => seed_create::run(&arguments),
         Command::Status { api, output } => status::run(&api, output),
         Command::Watch {

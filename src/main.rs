@@ -9,6 +9,7 @@ mod deletion;
 mod endpoints;
 mod gate;
 mod health;
+mod init_monitor;
 mod metrics;
 mod node_ports;
 mod plan;
@@ -16,6 +17,7 @@ mod post_pivot;
 mod seed_create;
 mod status;
 mod telling;
+mod unasked;
 mod watch;
 
 use std::process::ExitCode;

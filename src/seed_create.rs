@@ -21,6 +21,8 @@ use crate::node_ports::NodePorts;
 
 /// The unit of a target's first boot, as seeds carry it.
 const UNIT: &str = include_str!("../systemd/installation-configuration.service");
+/// The unit that watches over it.
+const MONITOR_UNIT: &str = include_str!("../systemd/lca-init-monitor.service");
 
 /// What to make and where to push it.
 #[derive(clap::Args)]
@@ -96,7 +98,10 @@ fn request(arguments: &Arguments, background: &Background) -> Result<SeedRequest
         &arguments.recert_image,
     );
     let program = std::env::current_exe().context("finding this program")?;
-    let unit = (api::names::POST_PIVOT_UNIT, UNIT);
+    let units = vec![
+        (api::names::POST_PIVOT_UNIT, UNIT),
+        (api::names::INIT_MONITOR_UNIT, MONITOR_UNIT),
+    ];
     let image = arguments.image.clone();
     Ok(SeedRequest {
         image,
@@ -104,7 +109,7 @@ fn request(arguments: &Arguments, background: &Background) -> Result<SeedRequest
         info,
         node,
         images,
-        unit,
+        units,
         program,
     })
 }

@@ -8,7 +8,7 @@ use api::reconfiguration::SeedReconfiguration;
 use api::seed_info::SeedClusterInfo;
 use api::{ConfigMapRef, ImageBasedUpgrade, ImageBasedUpgradeStatus};
 use node::PortResult;
-use node::ports::{Announcement, Cluster, ClusterFacts, Published, PullSecret};
+use node::ports::{Announcement, Cluster, ClusterFacts, Health, Published, PullSecret};
 use tokio::runtime::Handle;
 
 use crate::connection::Connection;
@@ -125,6 +125,10 @@ impl Cluster for LiveCluster {
     fn facts(&self) -> PortResult<ClusterFacts> {
         self.runtime
             .block_on(facts::read(&self.connection, &self.namespace))
+    }
+
+    fn health(&self) -> PortResult<Health> {
+        self.runtime.block_on(facts::health(&self.connection))
     }
 
     fn pull_secret(&self, name: &str) -> PortResult<PullSecret> {

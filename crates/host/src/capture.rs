@@ -84,9 +84,9 @@ pub struct SeedRequest {
     pub node: SeedNodeFacts,
     /// Images to precache on targets.
     pub images: Vec<ImageRef>,
-    /// The first boot's unit, file name and text.
-    pub unit: (&'static str, &'static str),
-    /// The program that the unit starts.
+    /// The units of targets, file name and text each: they are enabled.
+    pub units: Vec<(&'static str, &'static str)>,
+    /// The program that they start.
     pub program: PathBuf,
 }
 
@@ -354,20 +354,21 @@ fn capture_etc(
 ) -> PortResult<Captured> {
     let mut overlay = Overlay::default();
     overlay.insert(member(&format!("etc/{KUBELET_ENABLED}"))?, Node::Absent);
-    let (name, text) = request.unit;
-    let unit = format!("etc/systemd/system/{name}");
-    overlay.insert(
-        member(&unit)?,
-        Node::File {
-            content: text.into(),
-            mode: 0o644,
-        },
-    );
-    let enabled = format!("etc/systemd/system/multi-user.target.wants/{name}");
-    overlay.insert(
-        member(&enabled)?,
-        Node::Symlink(format!("/{unit}").into_bytes()),
-    );
+    for (name, text) in &request.units {
+        let unit = format!("etc/systemd/system/{name}");
+        overlay.insert(
+            member(&unit)?,
+            Node::File {
+                content: (*text).into(),
+                mode: 0o644,
+            },
+        );
+        let enabled = format!("etc/systemd/system/multi-user.target.wants/{name}");
+        overlay.insert(
+            member(&enabled)?,
+            Node::Symlink(format!("/{unit}").into_bytes()),
+        );
+    }
     let mut paths = Vec::new();
     for changed in &changes.changed {
         let path = [b"etc/", changed.as_slice()].concat();

@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use api::DeploymentId;
 use node::ports::{Filesystem, Machine, NodeFacts, Reserved, SeedPin, Space, Told};
 use node::{ErrorKind, PortResult};
 use rustix::fs::statvfs;
@@ -131,8 +132,16 @@ impl Machine for HostMachine {
             boot_files: self.boot_files(),
             spooled: pin.map_or(0, |pin| self.spooled(pin)),
             default_switch: self.default_switch(),
-            certificates_until: certificates::until(self.layout.booted()),
+            certificates_until: certificates::until(self.layout.booted(), self.layout.booted()),
         })
+    }
+
+    fn certificates_until(&self, deployment: &DeploymentId) -> PortResult<Told<i64>> {
+        let stateroot = self.layout.stateroot(&deployment.stateroot);
+        Ok(certificates::until(
+            &stateroot,
+            &self.layout.deployment(deployment),
+        ))
     }
 
     fn reserved(&self) -> PortResult<Reserved> {

@@ -15,7 +15,7 @@ use crate::{PortError, PortResult};
 /// Longest record that is read, bytes.
 const LIMIT: u64 = 4 << 20;
 
-/// Where the records lie. All but the handover are below the workspace, which Idle removes.
+/// Where the records lie. All but the last three are below the workspace, which Idle removes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Record {
     /// What the seed reference was resolved to: [`planner::SeedPin`].
@@ -28,16 +28,22 @@ pub enum Record {
     Precache,
     /// Ids of the pivot that led here: [`api::HandoverStamp`].
     Handover,
+    /// Whether the target stays: [`api::Verdict`]. Created once, never replaced, never removed.
+    Verdict,
+    /// What the init monitor counts.
+    InitMonitor,
 }
 
 impl Record {
     /// Every record.
-    pub const ALL: [Record; 5] = [
+    pub const ALL: [Record; 7] = [
         Record::SeedPin,
         Record::SeedContent,
         Record::Target,
         Record::Precache,
         Record::Handover,
+        Record::Verdict,
+        Record::InitMonitor,
     ];
 
     /// Its file.
@@ -48,6 +54,8 @@ impl Record {
             Record::Target => "/var/lib/lca/workspace/target.json",
             Record::Precache => "/var/lib/lca/workspace/precache.json",
             Record::Handover => "/var/lib/lca/handover.json",
+            Record::Verdict => api::path::VERDICT,
+            Record::InitMonitor => api::path::INIT_MONITOR,
         })
     }
 }
@@ -63,8 +71,15 @@ pub fn read<T: DeserializeOwned + Serialize>(
     files: &dyn Files,
     record: Record,
 ) -> PortResult<Option<T>> {
-    let path = record.path();
-    let Some(bytes) = files.read(&path, LIMIT)? else {
+    read_at(files, &record.path())
+}
+
+/// Reads the record at a path; as [`read`].
+pub fn read_at<T: DeserializeOwned + Serialize>(
+    files: &dyn Files,
+    path: &NodePath,
+) -> PortResult<Option<T>> {
+    let Some(bytes) = files.read(path, LIMIT)? else {
         return Ok(None);
     };
     let damaged = |why: &dyn fmt::Display| {
@@ -85,6 +100,15 @@ pub fn read<T: DeserializeOwned + Serialize>(
 
 /// Replaces a record; durable when this returns.
 pub fn write<T: Serialize>(files: &dyn Files, record: Record, content: &T) -> PortResult<()> {
+    files.replace(&record.path(), &frame(record, content)?, 0o600)
+}
+
+/// Creates a record, unless there is one already (`false`); durable when this returns.
+pub fn create<T: Serialize>(files: &dyn Files, record: Record, content: &T) -> PortResult<bool> {
+    files.create_exclusively(&record.path(), &frame(record, content)?, 0o600)
+}
+
+fn frame<T: Serialize>(record: Record, content: &T) -> PortResult<Vec<u8>> {
     let path = record.path();
     let unwritable = |error: serde_json::Error| {
         PortError::new(
@@ -98,8 +122,7 @@ pub fn write<T: Serialize>(files: &dyn Files, record: Record, content: &T) -> Po
         check: checksum(&body),
         body,
     };
-    let bytes = serde_json::to_vec(&framed).map_err(unwritable)?;
-    files.replace(&path, &bytes, 0o600)
+    serde_json::to_vec(&framed).map_err(unwritable)
 }
 
 /// FNV-1a, 64 bits, of the body's canonical text (`serde_json` sorts the members of a `Value`).

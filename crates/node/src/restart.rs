@@ -1,15 +1,15 @@
 //! What happens once at start: a saved upgrade object is found, judged, and restored or put aside.
 
 use api::{
-    DeploymentId, ImageBasedUpgrade, ImageBasedUpgradeStatus, OcpVersion, SeedImageRef, Stage,
-    StaterootName, Timestamp, handover, saved_cr,
+    ImageBasedUpgrade, ImageBasedUpgradeStatus, OcpVersion, SeedImageRef, Stage, StaterootName,
+    Timestamp, handover, saved_cr,
 };
 use planner::{ErrorKind, Occasion, Saved, Side, TargetRecord, Verdict};
 
-use crate::observe::has_logs;
+use crate::observe::{has_logs, only_booted};
 use crate::ports::{NodePath, Ports};
 use crate::record::{self, Record};
-use crate::{PortError, PortResult};
+use crate::{PortResult, steps};
 
 /// Longest saved object that is read, bytes. An object in etcd is at most 1.5 MiB.
 const LIMIT: u64 = 8 << 20;
@@ -52,16 +52,11 @@ pub fn restore_saved(ports: &Ports<'_>) -> PortResult<Restored> {
         Err(error) => return quarantine(ports, &bytes, &engine::error_chain(&error)),
     };
     let deployments = ports.ostree.deployments()?;
-    let booted = only_booted(
-        deployments
-            .iter()
-            .filter(|found| found.booted)
-            .map(|found| &found.id),
-    )?;
+    let booted = only_booted(&deployments)?;
     let target = target_of(&ibu);
     let stateroots = ports.ostree.stateroots()?;
     let tried = match stamp.as_ref().map(|stamp| &stamp.target) {
-        Some(target) if target != booted => {
+        Some(target) if *target != booted => {
             deployments.first().is_some_and(|first| first.id == *target)
                 || has_logs(ports, &target.stateroot)?
         }
@@ -70,8 +65,8 @@ pub fn restore_saved(ports: &Ports<'_>) -> PortResult<Restored> {
     let verdict = planner::restore(&Saved {
         stamp: stamp.as_ref(),
         target: target.as_ref(),
-        says_more: says_more(&ibu),
-        booted,
+        says_more: steps::says_more(&ibu),
+        booted: &booted,
         boot_id: &ports.clock.boot_id().0,
         stateroots: &stateroots,
         tried,
@@ -108,31 +103,9 @@ pub fn restore_saved(ports: &Ports<'_>) -> PortResult<Restored> {
     }
 }
 
-fn only_booted<'d>(
-    mut booted: impl Iterator<Item = &'d DeploymentId>,
-) -> PortResult<&'d DeploymentId> {
-    match (booted.next(), booted.next()) {
-        (Some(only), None) => Ok(only),
-        _ => Err(PortError::plain(
-            ErrorKind::Transient,
-            "the booted deployment is not known",
-        )),
-    }
-}
-
 fn target_of(ibu: &ImageBasedUpgrade) -> Option<StaterootName> {
     let version: OcpVersion = ibu.spec.seed_version().parse().ok()?;
     Some(StaterootName::for_version(&version))
-}
-
-/// A rollback was asked for, or the failure text is not the one that is written beforehand (contract 9.3 rewrites it).
-fn says_more(ibu: &ImageBasedUpgrade) -> bool {
-    let failure = ibu
-        .status
-        .as_ref()
-        .and_then(|status| planner::failure_text(status, Stage::Upgrade));
-    ibu.spec.stage() == Ok(Some(Stage::Rollback))
-        || failure.is_some_and(|text| text != api::message::UNCONTROLLED_ROLLBACK)
 }
 
 /// Puts the saved object aside. Where an upgrade was under way, the live object is rebuilt as one that failed: it says

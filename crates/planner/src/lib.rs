@@ -9,6 +9,7 @@ mod failure;
 mod idle;
 mod image_facts;
 mod limits;
+mod monitor;
 mod precache_list;
 mod prep;
 mod project;
@@ -19,6 +20,7 @@ mod state;
 mod step;
 mod transition;
 mod upgrade;
+mod verdict;
 
 pub use cleanup::{
     HeldImages, ImageCleanup, Kept, NeededImages, StoredImage, batches, exceeds, kept,
@@ -32,6 +34,7 @@ pub use facts::{
 pub use failure::{Disposition, ErrorKind, LONGEST_BACKOFF, backoff, disposition};
 pub use image_facts::{ImageFacts, PrecachePolicy, PrecacheRecord, PrecacheTally};
 pub use limits::{FetchLimits, Limits};
+pub use monitor::{BOOT_LIMIT, ConfigFact, Disarmed, GRACE, MonitorAct, MonitorFacts, watch_over};
 pub use precache_list::images;
 pub use project::{
     Occasion, end_pre_pivot, failed_upgrade, failure_text, mark_uncontrolled_return, project,
@@ -39,5 +42,6 @@ pub use project::{
 pub use reconfigure::{finish_reconfiguration, reconfigure};
 pub use restore::{Saved, Verdict, restore};
 pub use state::{Overlay, Parsed, Side, State, parse};
-pub use step::{BOOT_RESERVE, Plan, PlanName, SYSROOT_RESERVE, Step};
+pub use step::{BOOT_RESERVE, Owner, Plan, PlanName, SYSROOT_RESERVE, Step};
 pub use transition::{Refusal, Transition, transition, valid_next};
+pub use verdict::{Return, VerdictFact, automatic_return};

@@ -111,6 +111,11 @@ fn seed(reference: &str) -> Option<SeedImage> {
                 "systemd/system/multi-user.target.wants/installation-configuration.service",
                 "link",
             ),
+            ("systemd/system/lca-init-monitor.service", "unit"),
+            (
+                "systemd/system/multi-user.target.wants/lca-init-monitor.service",
+                "link",
+            ),
             ("systemd/system/kubelet.service", "unit"),
             ("hostname", "seed-node\n"),
             CRIO,

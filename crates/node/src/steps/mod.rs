@@ -11,11 +11,13 @@ mod precache;
 mod removal;
 mod seed;
 mod stateroot;
+mod verdict;
 
 pub use first_boot::document;
 pub(crate) use pins::unpinned;
 pub use stateroot::VAR_UNPACKED;
 pub(crate) use stateroot::is_ours;
+pub(crate) use verdict::{monitor_armed, names_target, read_saved, saved_in, says_more};
 
 use engine::{Presence, Progress, StepContext, StepError, Unit, Work};
 use planner::{ErrorKind, Step};
@@ -114,6 +116,9 @@ fn probe(ports: &Ports<'_>, step: &Step) -> PortResult<bool> {
         Step::AwaitApi => Ok(ports.cluster.ready()),
         Step::UnpinImages => pins::unpinned(ports),
         Step::DisableUnit { unit } => Ok(!ports.units.enabled(unit)?),
+        Step::RecordVerdict { outcome, .. } => crate::verdict::agrees(ports, *outcome),
+        Step::TellOrigin { origin, target, .. } => verdict::told(ports, origin, target),
+        Step::DisarmMonitor { unit } => verdict::disarmed(ports, unit),
         Step::RecordTarget { .. }
         | Step::CleanImages { .. }
         | Step::PinImages { .. }
@@ -196,6 +201,17 @@ fn apply(ports: &Ports<'_>, step: &Step, context: &StepContext<'_>) -> PortResul
         }
         Step::SaveOriginCopy { stamp } => handover::save_origin_copy(ports, stamp),
         Step::SaveHandover { stateroot, stamp } => handover::save(ports, stateroot, stamp),
+        Step::RecordVerdict {
+            outcome,
+            judge,
+            reason,
+        } => verdict::record(ports, *outcome, *judge, reason),
+        Step::TellOrigin {
+            origin,
+            target,
+            reason,
+        } => verdict::tell_origin(ports, origin, target, reason),
+        Step::DisarmMonitor { unit } => verdict::disarm(ports, unit),
         Step::SyncStateroots { stateroots } => boot::sync(ports, stateroots),
         Step::SetDefault { deployment } => ports.ostree.set_default(deployment),
         Step::Reboot { reason, .. } => boot::reboot(ports, reason),
@@ -228,12 +244,17 @@ fn settle(ports: &Ports<'_>, step: &Step) -> PortResult<()> {
         // What a removal left in the page cache only would be there again after a power cut, when nobody looks for it any more.
         Step::SetHostname { .. }
         | Step::DisableUnit { .. }
+        | Step::DisarmMonitor { .. }
         | Step::StartUnit { .. }
         | Step::ClearStateroot { .. }
         | Step::ImportCommit { .. }
         | Step::UndeployStateroot { .. }
         | Step::RemoveStateroot { .. }
         | Step::PruneRepository => ports.files.sync(&Root::Booted),
+        Step::RecordVerdict { .. } => {
+            let found = crate::verdict::read_own(ports)?;
+            crate::verdict::settle(ports, &found)
+        }
         Step::CleanImages { .. } | Step::PrecacheImages { .. } | Step::DiscardSeed => {
             ports.files.sync(&Root::Shared)
         }
