@@ -110,8 +110,15 @@ pub fn bounded(reason: &str) -> String {
     if line.len() <= REASON_LIMIT {
         return line;
     }
-    let end = line.floor_char_boundary(REASON_LIMIT - "...".len());
-    format!("{}...", line.get(..end).unwrap_or_default())
+    let room = REASON_LIMIT - "...".len();
+    let ends = line
+        .char_indices()
+        .map(|(at, letter)| at + letter.len_utf8());
+    let end = ends.take_while(|end| *end <= room).last();
+    format!(
+        "{}...",
+        line.get(..end.unwrap_or_default()).unwrap_or_default()
+    )
 }
 
 #[cfg(test)]

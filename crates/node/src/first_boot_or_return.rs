@@ -4,7 +4,7 @@ use api::message;
 use api::rollback_config::COMPONENT_POST_PIVOT;
 use api::verdict::Judge;
 use engine::{EventSink, StopToken};
-use planner::{ErrorKind, GRACE, PlanName, VerdictFact, backoff};
+use planner::{Disposition, ErrorKind, GRACE, PlanName, VerdictFact, backoff, disposition};
 
 use crate::agent::Agent;
 use crate::first_boot::{FirstBoot, first_boot};
@@ -31,9 +31,18 @@ pub fn first_boot_or_return(
         }
         return back(agent, judge, &reason, stop, events);
     }
-    let error = match first_boot(agent, stop, events) {
-        Ok(ended) => return Ok(ended),
-        Err(error) => error,
+    let mut attempt = 0;
+    let error = loop {
+        attempt += 1;
+        match first_boot(agent, stop, events) {
+            Ok(ended) => return Ok(ended),
+            Err(error) => match disposition(error.kind(), attempt) {
+                Disposition::Fail => break error,
+                Disposition::Resume => {}
+                // Not even a plan could be made, in passing.
+                Disposition::Retry { after } => ports.clock.pause(after * 1000),
+            },
+        }
     };
     if !init_monitor::config(ports).returns_for(COMPONENT_POST_PIVOT) {
         return Err(error);

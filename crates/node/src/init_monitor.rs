@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::Agent;
 use crate::journal_files::is_full;
-use crate::ports::{NodePath, Ports};
+use crate::ports::{NodePath, Ports, Root};
 use crate::record::{self, Record};
 use crate::{PortResult, verdict, way_back};
 
@@ -198,7 +198,10 @@ impl InitMonitor<'_, '_> {
     fn disarm(&mut self, why: Disarmed) -> Tick {
         let ports = self.agent.ports();
         let settled = verdict::read_own(ports).and_then(|found| verdict::settle(ports, &found));
-        match settled.and_then(|()| ports.units.disable(api::names::INIT_MONITOR_UNIT)) {
+        let disabled = settled
+            .and_then(|()| ports.units.disable(api::names::INIT_MONITOR_UNIT))
+            .and_then(|()| ports.files.sync(&Root::Booted));
+        match disabled {
             Ok(()) => Tick::Over(why),
             // What is not there needs no disabling.
             Err(error) if error.kind() == ErrorKind::Permanent => Tick::Over(why),

@@ -39,6 +39,11 @@ impl Guard {
         }
     }
 
+    /// Somebody damages the verdicts: what they were counts no more.
+    pub fn forget_verdicts(&mut self) {
+        self.verdicts.clear();
+    }
+
     /// The deployment that the walk started from.
     pub fn origin(&self) -> &DeploymentId {
         &self.origin

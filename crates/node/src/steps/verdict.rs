@@ -7,7 +7,7 @@ use api::{
 };
 use planner::{ErrorKind, Occasion, Side};
 
-use crate::ports::{NodePath, Ports, UnitState};
+use crate::ports::{NodePath, Ports, Root, UnitState};
 use crate::{PortError, PortResult, verdict};
 
 /// Longest saved object that is read, bytes. An object in etcd is at most 1.5 MiB.
@@ -150,6 +150,8 @@ pub(super) fn disarm(ports: &Ports<'_>, unit: &str) -> PortResult<()> {
     ports.units.stop(unit)?;
     if ports.units.enabled(unit)? {
         ports.units.disable(unit)?;
+        // Before its file goes: a link that leads nowhere could not be told from none.
+        ports.files.sync(&Root::Booted)?;
     }
     ports.files.remove(&unit_file(unit))
 }
