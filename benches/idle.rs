@@ -2,41 +2,50 @@
 //!
 //! The agent runs in the box as on a node. It idles for `LCA_BENCH_IDLE_SECONDS` (default 300), then 200 alternating
 //! patches of `spec.stage` are sent; for each, the time from the API server's answer until a watch shows the first
-//! change of status is taken. The last line printed is one JSON object.
+//! change of status is taken. The same is measured in the same run with the agent stopped and a client in its place that
+//! thinks of nothing and writes one status for each patch: what API server, etcd and disk take whoever answers (`floor_*`).
+//! The last line printed is one JSON object.
 
 #![expect(clippy::print_stdout, reason = "figures are part of the result")]
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use boxed::Site;
 use futures::StreamExt;
 use kube::api::{
-    Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, WatchEvent, WatchParams,
+    Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams, WatchEvent,
+    WatchParams,
 };
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 
 /// How many patches are sent.
 const PATCHES: usize = 200;
+/// Arguments of this program for its parts in the lab's network; each is followed by a kubeconfig.
+const LATENCIES: &str = "--latencies";
+const ANSWERS: &str = "--answers";
 /// How long a change of status, or the way back to Idle, may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments
-        .iter()
-        .position(|argument| argument == "--latencies")
-    {
-        Some(at) => {
-            let kubeconfig = arguments.get(at + 1).context("--latencies KUBECONFIG")?;
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
-            println!("{}", json!(runtime.block_on(latencies(kubeconfig))?));
-            Ok(())
-        }
+    let part = |name: &str| {
+        let at = arguments.iter().position(|argument| argument == name)?;
+        arguments.get(at + 1)
+    };
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+    };
+    if let Some(kubeconfig) = part(LATENCIES) {
+        println!("{}", json!(runtime()?.block_on(latencies(kubeconfig))?));
+        return Ok(());
+    }
+    match part(ANSWERS) {
+        Some(kubeconfig) => runtime()?.block_on(answer(kubeconfig)),
         None => bench(),
     }
 }
@@ -61,23 +70,16 @@ fn bench() -> Result<()> {
         "the agent was restarted while it idled"
     );
     eprintln!("sending {PATCHES} patches");
-    let output = site
-        .lab
-        .command(&std::env::current_exe()?.display().to_string())
-        .arg("--latencies")
-        .arg(site.node.kubeconfig()?)
-        .stderr(Stdio::inherit())
-        .output()?;
-    ensure!(output.status.success(), "measuring the latencies failed");
-    let mut latencies: Vec<f64> = serde_json::from_slice(&output.stdout)?;
-    latencies.sort_by(f64::total_cmp);
-    ensure!(
-        latencies.len() == PATCHES,
-        "{} of {PATCHES} patches were measured",
-        latencies.len()
-    );
-    let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share).round() as usize];
+    let agents = measured(&site)?;
     let ended = Usage::of_agent(&site)?;
+    eprintln!("sending {PATCHES} patches to a client that only writes");
+    site.node
+        .run(&["systemctl", "stop", "lifecycle-agent.service"])?;
+    let mut writer = part(&site, ANSWERS)?.spawn()?;
+    let floor = measured(&site);
+    writer.kill()?;
+    writer.wait()?;
+    let floor = floor?;
     let minutes = idle as f64 / 60.0;
     println!(
         "{}",
@@ -87,12 +89,43 @@ fn bench() -> Result<()> {
             "cpu_percent": round((after.cpu_seconds - before.cpu_seconds) / idle as f64 * 100.0),
             "switches_per_minute": round((after.switches - before.switches) / minutes),
             "binary_mib": round(binary as f64 / f64::from(1 << 20)),
-            "first_status_ms_p50": round(at(0.5)),
-            "first_status_ms_p99": round(at(0.99)),
+            "first_status_ms_p50": round(at(&agents, 0.5)),
+            "first_status_ms_p99": round(at(&agents, 0.99)),
+            "floor_ms_p50": round(at(&floor, 0.5)),
+            "floor_ms_p99": round(at(&floor, 0.99)),
+            "first_status_over_floor_p50": round(at(&agents, 0.5) / at(&floor, 0.5)),
+            "first_status_over_floor_p99": round(at(&agents, 0.99) / at(&floor, 0.99)),
             "rss_after_patches_mib": round(ended.rss_kib / 1024.0),
         })
     );
     Ok(())
+}
+
+/// This program again, within the lab's network, as the part that the argument names.
+fn part(site: &Site, argument: &str) -> Result<Command> {
+    let program = std::env::current_exe()?.display().to_string();
+    let mut command = site.lab.command(&program);
+    command.arg(argument).arg(site.node.kubeconfig()?);
+    Ok(command)
+}
+
+/// Milliseconds, sorted, of all patches.
+fn measured(site: &Site) -> Result<Vec<f64>> {
+    let output = part(site, LATENCIES)?.stderr(Stdio::inherit()).output()?;
+    ensure!(output.status.success(), "measuring the latencies failed");
+    let mut latencies: Vec<f64> = serde_json::from_slice(&output.stdout)?;
+    latencies.sort_by(f64::total_cmp);
+    ensure!(
+        latencies.len() == PATCHES,
+        "{} of {PATCHES} patches were measured",
+        latencies.len()
+    );
+    Ok(latencies)
+}
+
+/// The value that this share of them do not exceed.
+fn at(sorted: &[f64], share: f64) -> f64 {
+    sorted[((sorted.len() - 1) as f64 * share).round() as usize]
 }
 
 fn round(figure: f64) -> f64 {
@@ -155,21 +188,51 @@ fn field(status: &str, name: &str) -> Result<f64> {
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
-/// Milliseconds from the answer to each patch until a watch shows the first change of status.
-async fn latencies(kubeconfig: &str) -> Result<Vec<f64>> {
+async fn upgrades(kubeconfig: &str) -> Result<Api<DynamicObject>> {
     let config = Kubeconfig::read_from(kubeconfig)?;
     let config =
         kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?;
     let client = kube::Client::try_from(config)?;
     let gvk = GroupVersionKind::gvk(api::names::GROUP, api::names::VERSION, api::names::KIND);
     let resource = ApiResource::from_gvk_with_plural(&gvk, api::names::PLURAL);
-    let upgrades: Api<DynamicObject> = Api::all_with(client, &resource);
+    Ok(Api::all_with(client, &resource))
+}
+
+/// A watch of the one object.
+fn only() -> WatchParams {
+    WatchParams::default()
+        .fields("metadata.name=upgrade")
+        .timeout(280)
+}
+
+/// Answers each change of the stage with one write of a status that permits the next one.
+async fn answer(kubeconfig: &str) -> Result<()> {
+    let upgrades = upgrades(kubeconfig).await?;
+    let seen = upgrades.get(api::names::IBU).await?;
+    let mut stage = seen.data["spec"]["stage"].clone();
+    let version = seen.metadata.resource_version.clone().unwrap_or_default();
+    let mut changes = upgrades.watch(&only(), &version).await?.boxed();
+    while let Some(event) = changes.next().await {
+        if let WatchEvent::Modified(mut object) = event?
+            && object.data["spec"]["stage"] != stage
+        {
+            stage = object.data["spec"]["stage"].clone();
+            let next = if stage == "Prep" { "Idle" } else { "Prep" };
+            object.data["status"]["validNextStages"] = json!([next]);
+            upgrades
+                .replace_status(api::names::IBU, &PostParams::default(), &object)
+                .await?;
+        }
+    }
+    bail!("the watch ended")
+}
+
+/// Milliseconds from the answer to each patch until a watch shows the first change of status.
+async fn latencies(kubeconfig: &str) -> Result<Vec<f64>> {
+    let upgrades = upgrades(kubeconfig).await?;
     let seen = upgrades.get(api::names::IBU).await?;
     let version = seen.metadata.resource_version.clone().unwrap_or_default();
-    let only = WatchParams::default()
-        .fields("metadata.name=upgrade")
-        .timeout(280);
-    let mut changes = upgrades.watch(&only, &version).await?.boxed();
+    let mut changes = upgrades.watch(&only(), &version).await?.boxed();
     let mut status = seen.data["status"].clone();
     let mut measured = Vec::new();
     for number in 0..PATCHES {

@@ -1,7 +1,7 @@
 //! The connection to the API server: where it is, who we are, and how long an answer may take.
 //!
 //! kube's own stack is replaced below the request: a transport that notices a dead peer by the kernel's keepalive
-//! needs no timer of ours while the agent idles, and keeps at most one idle connection besides the watch's.
+//! needs no timer of ours while the agent idles, and keeps at most two idle connections besides the watch's.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,6 +30,9 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 const READY_DEADLINE: Duration = Duration::from_secs(2);
 /// How long a TCP connection may take to come up.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// Connections that are kept while nothing is asked: one for status and questions, one for Events, which are posted meanwhile.
+/// With fewer a status that is due while an Event is on its way would begin with a TLS handshake.
+const IDLE_CONNECTIONS: usize = 2;
 /// A silent peer is asked for a sign of life after this long, then every `KEEPALIVE_INTERVAL`, and given up
 /// after `KEEPALIVE_RETRIES` questions: 90 s after it vanished.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
@@ -250,7 +253,7 @@ impl Connection {
             .rustls_https_connector_with_connector(tcp)
             .map_err(wrong)?;
         let transport: HttpClient<_, Body> = HttpClient::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(1)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .build(tls);
         let service = tower::ServiceBuilder::new()
             .layer(config.base_uri_layer())

@@ -70,7 +70,7 @@ async fn local_storage(connection: &Connection, exported: &mut Exported) -> Port
 
 /// As a manifest: with its type, and without what belongs to the server.
 fn manifest(kind: &Kind<'_>, mut object: Value) -> Vec<u8> {
-    if let Some(metadata) = object["metadata"].as_object_mut() {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.retain(|key, _| !NOT_CARRIED.contains(&key.as_str()));
     }
     if let Some(members) = object.as_object_mut() {

@@ -49,13 +49,19 @@ fn rewrite(deployment: &mut Value, change: &RegistryChange) -> bool {
         rest.starts_with('/')
             .then(|| format!("{}{rest}", change.site))
     };
-    let container = &mut deployment["spec"]["template"]["spec"]["containers"][0];
+    // Of any shape: it comes from the API server.
+    let Some(container) = deployment.pointer_mut("/spec/template/spec/containers/0") else {
+        return false;
+    };
     let mut changed = false;
-    if let Some(image) = container["image"].as_str().and_then(replaced) {
-        container["image"] = json!(image);
+    if let Some(image) = container.get_mut("image")
+        && let Some(site) = image.as_str().and_then(replaced)
+    {
+        *image = json!(site);
         changed = true;
     }
-    for argument in container["args"].as_array_mut().into_iter().flatten() {
+    let arguments = container.get_mut("args").and_then(Value::as_array_mut);
+    for argument in arguments.into_iter().flatten() {
         let image = argument
             .as_str()
             .and_then(|text| text.strip_prefix(ARGUMENT));

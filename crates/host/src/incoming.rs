@@ -30,6 +30,8 @@ const NAME: &str = "incoming";
 /// How far the archives of an indexed seed have come, and the name that it is written under.
 const PROGRESS: &str = "progress";
 const NEW_PROGRESS: &str = "progress.new";
+/// The last note when a sync began: it counts in this boot, and in later ones when that has ended.
+const SYNCED_PROGRESS: &str = "progress.synced";
 
 /// Longest of these in bytes: it has the names of the directories that lead to one file.
 const PROGRESS_LIMIT: u64 = 64 << 10;
@@ -93,6 +95,9 @@ impl Incoming {
     pub(crate) fn resume(&self, seed: &Digest) -> PortResult<Progress> {
         if let Some(progress) = self.progress(seed) {
             if self.path().join(recent(PROGRESS)).exists() {
+                self.pick_note()?;
+            }
+            if self.path().join(recent(SYNCED_PROGRESS)).exists() {
                 // Whoever wrote that was killed before it did this.
                 sync(&self.path()).attempt(|| format!("syncing {}", self.path().display()))?;
                 self.keep_note()?;
@@ -107,6 +112,7 @@ impl Incoming {
         };
         // It speaks of nothing that could be lost.
         self.write_note(&progress)?;
+        self.pick_note()?;
         self.keep_note()?;
         Ok(progress)
     }
@@ -120,7 +126,9 @@ impl Incoming {
             io::Read::read_to_end(&mut file, &mut text).ok()?;
             serde_json::from_slice(&text).ok()
         };
-        let progress = read(&recent(PROGRESS)).or_else(|| read(PROGRESS))?;
+        let progress = read(&recent(PROGRESS))
+            .or_else(|| read(&recent(SYNCED_PROGRESS)))
+            .or_else(|| read(PROGRESS))?;
         (progress.seed == *seed && self.var().is_dir()).then_some(progress)
     }
 
@@ -136,7 +144,8 @@ impl Incoming {
         found.next()
     }
 
-    /// Writes a note, which counts in this boot, and from [`Self::keep_note`] on in later ones. A note whose name is durable
+    /// Writes a note, which counts in this boot, and in later ones if a sync begins behind it: [`Self::pick_note`], the sync,
+    /// [`Self::keep_note`]. A note whose name is durable
     /// before its content could be an empty one after a power cut, and nothing of `/var` would count.
     pub(crate) fn write_note(&self, progress: &Progress) -> PortResult<()> {
         let new = self.path().join(NEW_PROGRESS);
@@ -147,15 +156,24 @@ impl Incoming {
         write().attempt(|| format!("writing {}", new.display()))
     }
 
-    /// Lets the last note that was written count: it is durable, and so is what it says.
+    /// Picks the last note that was written; others may follow while the disk is waited for.
+    pub(crate) fn pick_note(&self) -> PortResult<()> {
+        self.rename_note(&recent(PROGRESS), &recent(SYNCED_PROGRESS))
+    }
+
+    /// Lets the picked note count in later boots: it is durable, and so is what it says.
     pub(crate) fn keep_note(&self) -> PortResult<()> {
-        let [last, kept] = [&recent(PROGRESS), PROGRESS].map(|name| self.path().join(name));
-        fs::rename(last, kept).attempt(|| format!("noting what is in {}", self.path().display()))
+        self.rename_note(&recent(SYNCED_PROGRESS), PROGRESS)
+    }
+
+    fn rename_note(&self, from: &str, to: &str) -> PortResult<()> {
+        fs::rename(self.path().join(from), self.path().join(to))
+            .attempt(|| format!("noting what is in {}", self.path().display()))
     }
 
     /// Forgets how far a fetch has come: what it speaks of goes.
     fn forget(&self) -> io::Result<()> {
-        for name in [&recent(PROGRESS), PROGRESS] {
+        for name in [&recent(PROGRESS), &recent(SYNCED_PROGRESS), PROGRESS] {
             absent_is_none(fs::remove_file(self.path().join(name)))?;
         }
         Ok(())
@@ -437,8 +455,17 @@ mod tests {
         fs::rename(&last, &aside).unwrap();
         assert_eq!(incoming.progress(&seed), Some(first));
         fs::rename(&aside, &last).unwrap();
+        incoming.pick_note().unwrap();
+        assert_eq!(incoming.progress(&seed), Some(later.clone()));
+        // Written while the disk is waited for: that one counts with the next sync.
+        let latest = Progress {
+            var_done: false,
+            ..later.clone()
+        };
+        incoming.write_note(&latest).unwrap();
         incoming.keep_note().unwrap();
-        assert!(!last.exists());
+        assert_eq!(incoming.progress(&seed), Some(latest));
+        fs::rename(&last, &aside).unwrap();
         assert_eq!(incoming.progress(&seed), Some(later));
     }
 

@@ -31,7 +31,7 @@ use crate::failure::{Attempt, io_kind};
 use crate::layout::Layout;
 use crate::tree;
 use batches::Batches;
-pub(crate) use batches::recorded_at;
+pub(crate) use batches::{Recent, recorded_at};
 pub(crate) use growing::Growth;
 
 /// Below the repository: where objects are until all of them are durable. libostree removes what is left here for long.

@@ -2,22 +2,24 @@
 //!
 //! What is fetched takes permits of an allowance before it is asked for; they are given back here, when what was made of those
 //! bytes is written and known to whoever goes on in the same boot. So an end of the process costs no more download than the
-//! allowance. All of it is synced from time to time, and before this ends in good order; only what was synced counts in another
-//! boot, for of the rest a power cut may leave anything. What says so is written after that, and is on the disk with the next
-//! sync: a power cut may cost what two of them bring.
+//! allowance. All of it is synced from time to time, while more is settled, and before this ends in good order; only what was
+//! synced counts in another boot, for of the rest a power cut may leave anything. What says so is written after that, and is on
+//! the disk with the next sync: a power cut may cost what three of them bring.
 
 use std::mem;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use node::PortResult;
 use seed::index::{COMPRESSED_LIMIT, ObjectId};
 use tokio::sync::Semaphore;
 
+use super::joined;
 use super::segments::HELD;
 use crate::failure::Attempt;
 use crate::incoming::{Incoming, Progress};
-use crate::objects::{Growth, ObjectStore};
+use crate::objects::{Growth, ObjectStore, Recent};
 
 /// Bytes that may be asked for and not yet be settled. With what lies between wanted ranges, and the little that is given back
 /// though it may be lost ([`HELD`]), these are the 8 MiB that an interruption may cost (issue 4, item 4), however many
@@ -128,20 +130,30 @@ impl<'a> Settler<'a> {
 
     /// Settles until nothing more comes.
     pub(super) fn run(&self) -> PortResult<()> {
-        let mut pending = Pending::default();
-        loop {
-            let (made, bytes, closed) = self.next();
-            pending.bytes += bytes;
-            self.note(made, &mut pending)?;
-            self.allowance.add_permits(bytes);
-            let is_due = pending.bytes >= SYNC || pending.since.elapsed() >= SYNC_WAIT;
-            if pending.anything && (is_due || closed) {
-                self.sync(&mut pending)?;
+        thread::scope(|scope| {
+            let mut pending = Pending::default();
+            let mut syncing = Syncing(None);
+            loop {
+                let (made, bytes, closed) = self.next();
+                pending.bytes += bytes;
+                self.note(made, &mut pending)?;
+                self.allowance.add_permits(bytes);
+                if closed {
+                    syncing.finished()?;
+                    return match pending.anything {
+                        true => self.begin_sync(&mut pending)?.finish(self),
+                        false => Ok(()),
+                    };
+                }
+                let is_due = pending.bytes >= SYNC || pending.since.elapsed() >= SYNC_WAIT;
+                let may_wait = syncing.under_way() && pending.bytes < 2 * SYNC;
+                if pending.anything && is_due && !may_wait {
+                    syncing.finished()?;
+                    let sync = self.begin_sync(&mut pending)?;
+                    syncing.start(scope, move || sync.finish(self))?;
+                }
             }
-            if closed {
-                return Ok(());
-            }
-        }
+        })
     }
 
     fn next(&self) -> (Made, usize, bool) {
@@ -181,21 +193,74 @@ impl<'a> Settler<'a> {
         Ok(())
     }
 
-    /// Makes all of it durable, and lets it count in later boots.
-    fn sync(&self, pending: &mut Pending) -> PortResult<()> {
-        self.store.settle_durably().attempt(attempted)?;
-        let done = mem::take(pending);
-        if done.growth {
-            self.store.keep_growth().attempt(attempted)?;
+    /// Takes what is to be made durable; what is noted from now on is for the next time.
+    fn begin_sync(&self, pending: &mut Pending) -> PortResult<Sync> {
+        let Pending {
+            growth, progress, ..
+        } = mem::take(pending);
+        if growth {
+            self.store.pick_growth().attempt(attempted)?;
         }
-        match done.progress {
-            true => self.incoming.keep_note(),
-            false => Ok(()),
+        if progress {
+            self.incoming.pick_note()?;
         }
+        Ok(Sync {
+            recent: self.store.take_recent(),
+            growth,
+            progress,
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is made durable at one time.
+struct Sync {
+    recent: Recent,
+    growth: bool,
+    progress: bool,
+}
+
+impl Sync {
+    /// Makes it durable, and lets it count in later boots.
+    fn finish(self, settler: &Settler<'_>) -> PortResult<()> {
+        let settled = settler.store.settle_durably(self.recent);
+        settled.attempt(attempted)?;
+        if self.growth {
+            settler.store.keep_growth().attempt(attempted)?;
+        }
+        match self.progress {
+            true => settler.incoming.keep_note(),
+            false => Ok(()),
+        }
+    }
+}
+
+/// The sync that is under way, if any: while the disk is waited for, what arrives is settled, and more can be fetched.
+struct Syncing<'scope>(Option<ScopedJoinHandle<'scope, PortResult<()>>>);
+
+impl<'scope> Syncing<'scope> {
+    fn under_way(&self) -> bool {
+        self.0.as_ref().is_some_and(|sync| !sync.is_finished())
+    }
+
+    /// Waits for its end.
+    fn finished(&mut self) -> PortResult<()> {
+        self.0.take().map_or(Ok(()), joined)
+    }
+
+    fn start<'env>(
+        &mut self,
+        scope: &'scope Scope<'scope, 'env>,
+        sync: impl FnOnce() -> PortResult<()> + Send + 'scope,
+    ) -> PortResult<()> {
+        let begun = thread::Builder::new()
+            .name("sync".to_owned())
+            .spawn_scoped(scope, sync);
+        self.0 = Some(begun.attempt(attempted)?);
+        Ok(())
     }
 }
 

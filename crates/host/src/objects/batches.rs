@@ -29,6 +29,10 @@ const RECORD_LIMIT: u64 = 370 << 20;
 /// A staged object, and the number of its batch.
 pub(super) type Staged = (u32, ObjectId);
 
+/// What is recorded for this boot only, on its way to be recorded for later ones.
+#[must_use]
+pub(crate) struct Recent(Vec<Staged>);
+
 /// What is staged, by batches.
 #[derive(Default)]
 pub(super) struct Batches(Mutex<State>);
@@ -97,19 +101,24 @@ impl ObjectStore {
         Ok(())
     }
 
-    /// Makes durable what was recorded for this boot, and everything else on the filesystem; then it is recorded for later ones.
-    pub(crate) fn settle_durably(&self) -> io::Result<()> {
-        let recent = self.batches.as_ref().map(|batches| {
+    /// Takes what was recorded for this boot, so that it can be made durable while more is recorded.
+    pub(crate) fn take_recent(&self) -> Recent {
+        let taken = self.batches.as_ref().map(|batches| {
             let mut state = batches.state();
             state.number += 1;
             mem::take(&mut state.recent)
         });
+        Recent(taken.unwrap_or_default())
+    }
+
+    /// Makes durable what was taken, and everything else on the filesystem; then it is recorded for later boots.
+    pub(crate) fn settle_durably(&self, recent: Recent) -> io::Result<()> {
         self.sync()?;
-        let Some((batches, recent)) = self.batches.as_ref().zip(recent) else {
+        let Some(batches) = &self.batches else {
             return Ok(());
         };
-        self.record(RECORD, &recent)?;
-        batches.state().durable.extend(recent);
+        self.record(RECORD, &recent.0)?;
+        batches.state().durable.extend(recent.0);
         Ok(())
     }
 

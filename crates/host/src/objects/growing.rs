@@ -21,6 +21,8 @@ pub(super) const DIRECTORY: &str = "tmp/lca-import-long";
 /// Says how far the one that is being written has come, and the name that it is written under.
 const NOTE: &str = "growth";
 const NEW_NOTE: &str = "growth.new";
+/// The last note when a sync began: it counts in this boot, and in later ones when that has ended.
+const SYNCED_NOTE: &str = "growth.synced";
 
 /// Longest note in bytes.
 const NOTE_LIMIT: u64 = 4 << 10;
@@ -42,28 +44,28 @@ pub(crate) struct Growth {
 }
 
 impl ObjectStore {
-    /// Writes a note, which counts in this boot, and from [`Self::keep_growth`] on in later ones.
+    /// Writes a note, which counts in this boot. It counts in later ones if a sync begins behind it:
+    /// [`Self::pick_growth`], the sync, [`Self::keep_growth`].
     pub(crate) fn write_growth(&self, growth: &Growth) -> io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o600);
         let file = fs::openat(&self.growing, NEW_NOTE, flags, mode)?;
         File::from(file).write_all(&serde_json::to_vec(growth)?)?;
-        Ok(fs::renameat(
-            &self.growing,
-            NEW_NOTE,
-            &self.growing,
-            recent(NOTE),
-        )?)
+        self.rename_note(NEW_NOTE, &recent(NOTE))
     }
 
-    /// Lets the last note that was written count: it is durable, and so is what it says.
+    /// Picks the last note that was written; others may follow while the disk is waited for.
+    pub(crate) fn pick_growth(&self) -> io::Result<()> {
+        self.rename_note(&recent(NOTE), &recent(SYNCED_NOTE))
+    }
+
+    /// Lets the picked note count in later boots: it is durable, and so is what it says.
     pub(crate) fn keep_growth(&self) -> io::Result<()> {
-        Ok(fs::renameat(
-            &self.growing,
-            recent(NOTE),
-            &self.growing,
-            NOTE,
-        )?)
+        self.rename_note(&recent(SYNCED_NOTE), NOTE)
+    }
+
+    fn rename_note(&self, from: &str, to: &str) -> io::Result<()> {
+        Ok(fs::renameat(&self.growing, from, &self.growing, to)?)
     }
 
     /// Writes a long file behind its first `kept` bytes, which are there, while it is read. `told` hears how much is written.
@@ -151,7 +153,9 @@ impl Growth {
             file.take(NOTE_LIMIT).read_to_end(&mut text).ok()?;
             serde_json::from_slice(&text).ok()
         };
-        let growth = read(&recent(NOTE)).or_else(|| read(NOTE))?;
+        let growth = read(&recent(NOTE))
+            .or_else(|| read(&recent(SYNCED_NOTE)))
+            .or_else(|| read(NOTE))?;
         if growth.seed != *seed {
             return None;
         }
