@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use host::{
-    HostClock, HostFiles, HostImages, HostMachine, HostOstree, HostSeeds, HostUnits, Layout,
+    HostClock, HostFallback, HostFiles, HostImages, HostMachine, HostOstree, HostSeeds, HostUnits,
+    Layout,
 };
 use node::ports::{Cluster, Ports};
 use node::{Agent, InitMonitor, MonitorMemory, Tick};
@@ -93,6 +94,7 @@ struct OwnPorts {
     images: HostImages,
     seeds: HostSeeds,
     machine: HostMachine,
+    fallback: HostFallback,
     units: HostUnits,
     files: HostFiles,
     clock: HostClock,
@@ -107,6 +109,7 @@ impl OwnPorts {
             images: HostImages::new(),
             seeds: HostSeeds::new(layout.clone()),
             machine: HostMachine::new(layout.clone()),
+            fallback: HostFallback::new(layout.clone()),
             units: HostUnits,
             files: HostFiles::new(layout),
             clock: HostClock::new(),
@@ -120,6 +123,7 @@ impl OwnPorts {
             images: &self.images,
             seeds: &self.seeds,
             machine: &self.machine,
+            fallback: &self.fallback,
             units: &self.units,
             files: &self.files,
             clock: &self.clock,

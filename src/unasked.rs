@@ -1,10 +1,12 @@
 //! The API server of a process that asks it for nothing, whether it is there or not.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::reconfiguration::SeedReconfiguration;
 use api::{ImageBasedUpgrade, ImageBasedUpgradeStatus};
-use node::ports::{Announcement, Cluster, ClusterFacts, Health, Published, PullSecret};
+use node::ports::{
+    Announcement, Cluster, ClusterFacts, Exported, Health, Published, PullSecret, RegistryChange,
+};
 use node::{ErrorKind, PortError, PortResult};
 
 /// Answers nothing.
@@ -60,7 +62,27 @@ impl Cluster for Unasked {
         unasked()
     }
 
-    fn mirror_manifests(&self) -> PortResult<Vec<(String, Vec<u8>)>> {
+    fn exported(&self) -> PortResult<Exported> {
+        unasked()
+    }
+
+    fn configure(&self, _document: &SeedReconfiguration) -> PortResult<()> {
+        unasked()
+    }
+
+    fn remove_mirrors(&self, _but: &[(String, Vec<u8>)]) -> PortResult<()> {
+        unasked()
+    }
+
+    fn apply(&self, _file: &str, _content: &[u8]) -> PortResult<()> {
+        unasked()
+    }
+
+    fn set_release_registry(&self, _change: &RegistryChange) -> PortResult<()> {
+        unasked()
+    }
+
+    fn label_node(&self, _node: &str, _labels: &BTreeMap<String, String>) -> PortResult<()> {
         unasked()
     }
 

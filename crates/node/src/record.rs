@@ -41,7 +41,7 @@ pub enum Record {
 
 impl Record {
     /// Every record.
-    pub const ALL: [Record; 7] = [
+    pub const ALL: [Record; 9] = [
         Record::SeedPin,
         Record::SeedContent,
         Record::Target,

@@ -55,13 +55,6 @@ pub(crate) fn complete() -> Plan {
 }
 
 /// Nobody watches over a completed upgrade.
-pub(crate) fn disarm() -> Plan {
-    Plan {
-        name: PlanName::Disarm,
-        steps: vec![disarm_monitor()],
-    }
-}
-
 pub(crate) fn disarm_monitor() -> Step {
     Step::DisarmMonitor {
         unit: names::INIT_MONITOR_UNIT.to_owned(),

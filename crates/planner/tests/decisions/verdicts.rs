@@ -140,12 +140,14 @@ fn an_automatic_return_says_why_and_then_goes_like_any_other() {
             Step::SyncStateroots {
                 stateroots: vec![stateroot(TARGET), stateroot(ORIGIN)],
             },
+            Step::DisarmFallback,
             Step::SetDefault {
                 deployment: deployment(ORIGIN),
             },
             Step::Reboot {
                 reason: "rollback".to_owned(),
                 boot_id: "boot-1".to_owned(),
+                otherwise: None,
             },
         ]
     );
