@@ -12,7 +12,12 @@ pub enum Release {
     V4_16_9,
     /// 4.17.4, where they lead.
     V4_17_4,
+    /// 4.18.1, two minor versions ahead of the first.
+    V4_18_1,
 }
+
+/// All of them, oldest first.
+const RELEASES: [Release; 3] = [Release::V4_16_9, Release::V4_17_4, Release::V4_18_1];
 
 impl Release {
     /// The version as `ClusterVersion` shows it.
@@ -21,6 +26,7 @@ impl Release {
         match self {
             Release::V4_16_9 => "4.16.9",
             Release::V4_17_4 => "4.17.4",
+            Release::V4_18_1 => "4.18.1",
         }
     }
 
@@ -35,10 +41,13 @@ impl std::str::FromStr for Release {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Release> {
-        [Release::V4_16_9, Release::V4_17_4]
+        RELEASES
             .into_iter()
             .find(|release| release.version() == text)
-            .with_context(|| format!("release {text:?}: known are 4.16.9 and 4.17.4"))
+            .with_context(|| {
+                let known = RELEASES.map(Release::version).join(", ");
+                format!("release {text:?}: known are {known}")
+            })
     }
 }
 

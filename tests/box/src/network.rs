@@ -10,9 +10,9 @@ use crate::command::{command, succeed};
 use crate::running::process_runs;
 
 /// The network of every lab; labs do not see each other, so all can use the same.
-pub(crate) const MACHINE_NETWORK: &str = "192.168.127.0/24";
+pub const MACHINE_NETWORK: &str = "192.168.127.0/24";
 /// The lab's own address: the registry, and the nodes' way out, which leads nowhere.
-pub(crate) const LAB_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 168, 127, 1);
+pub const LAB_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 168, 127, 1);
 /// A node's interface.
 pub(crate) const INTERFACE: &str = "enp1s0";
 /// The lab's bridge.
@@ -86,6 +86,13 @@ impl Namespace {
             ],
         ))?;
         Ok(namespace)
+    }
+
+    /// Gives the bridge of a lab one more address.
+    pub(crate) fn add_address(&self, address: Ipv4Addr) -> Result<()> {
+        let address = format!("{address}/32");
+        let args = ["-n", &self.name, "address", "add", &address, "dev", BRIDGE];
+        succeed(&mut command("ip", args)).map(drop)
     }
 
     /// The file that stands for the namespace.
