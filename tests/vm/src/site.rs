@@ -1,16 +1,20 @@
 //! A site in a VM: the machine and its upgrade object.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use boxed::{Release, UpgradeObject};
 use serde_json::Value;
 
-use crate::machine::Vm;
+use crate::machine::{UP, Vm};
+use crate::serial::Mark;
 
 /// How long a stage may take, with the reboot that it brings: a minute or two are usual where everything is emulated.
 const STAGE_LIMIT: Duration = Duration::from_secs(600);
+
+/// How long a node may take to come back to the old release, with all the boots of the new one in between.
+const RETURN_LIMIT: Duration = Duration::from_secs(900);
 
 /// A node with the agent.
 #[derive(Debug)]
@@ -51,10 +55,58 @@ impl Site {
     /// # Errors
     /// When the API server refuses it.
     pub fn request(&self, stage: &str) -> Result<()> {
-        self.object(|object| match stage {
-            "Prep" => object.request_prep(Release::V4_17_4),
-            _ => object.request(stage),
-        })
+        match stage {
+            "Prep" => self.request_prep(Release::V4_17_4),
+            _ => self.object(|object| object.request(stage)),
+        }
+    }
+
+    /// Asks for Prep to a release whose seed the ground was prepared with.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub fn request_prep(&self, release: Release) -> Result<()> {
+        self.object(|object| object.request_prep(release))
+    }
+
+    /// Adds a kernel argument to the boot entry of `stateroot`, where libostree finds it and keeps it when it writes the
+    /// entries anew.
+    ///
+    /// # Errors
+    /// When there is no such entry.
+    pub fn add_kernel_argument(&self, stateroot: &str, argument: &str) -> Result<()> {
+        // Synced with its directory, because GRUB replays no journal.
+        self.change_sysroot(&format!(
+            "entry=$(grep -l 'ostree=/ostree/boot[^ ]*/{stateroot}/' /boot/loader/entries/*.conf)
+             sed -i 's|^options .*|& {argument}|' $entry
+             sync
+             fsfreeze --freeze /boot
+             fsfreeze --unfreeze /boot"
+        ))
+    }
+
+    /// Runs a shell script in the guest, in a mount namespace of its own where `/sysroot` and `/boot` can be written to.
+    ///
+    /// # Errors
+    /// As [`Vm::script`].
+    pub fn change_sysroot(&self, script: &str) -> Result<()> {
+        let script = format!("mount -o remount,rw /sysroot\nmount -o remount,rw /boot\n{script}");
+        let args = ["unshare", "--mount", "bash", "-euc", &script];
+        self.vm.run_in_guest(&args).map(drop)
+    }
+
+    /// Waits until, behind `from` on the console, the release `version` is up and serves its API; how long that took since
+    /// now.
+    ///
+    /// # Errors
+    /// When it does not come up, however many others do, within [`RETURN_LIMIT`].
+    pub fn wait_back(&self, from: Mark, version: &str) -> Result<Duration> {
+        let begun = Instant::now();
+        let up = format!("{UP} release={version} ");
+        self.vm.serial().wait(from, &up, RETURN_LIMIT)?;
+        self.vm.wait_guest()?;
+        self.vm.wait_api()?;
+        Ok(begun.elapsed())
     }
 
     /// The release that the cluster says it has.

@@ -42,7 +42,7 @@ enum Action {
     },
     /// Boot a VM from its disk, as nobody keeps it, and open a shell in it.
     Run {
-        /// 4.16.9, 4.17.4 or 4.18.1.
+        /// 4.16.9, 4.17.4, 4.17.5 or 4.18.1.
         #[arg(long, default_value = "4.16.9")]
         release: Release,
     },

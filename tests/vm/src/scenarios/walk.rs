@@ -1,6 +1,6 @@
 //! Upgrades that go well: there, back, there again, and finalized.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use boxed::Release;
@@ -85,11 +85,7 @@ fn upgrade(site: &Site) -> Result<()> {
 fn roll_back(site: &Site) -> Result<Duration> {
     let before = site.vm.serial().mark();
     site.request("Rollback")?;
-    let begun = Instant::now();
-    site.vm.wait_up(before)?;
-    site.vm.wait_guest()?;
-    site.vm.wait_api()?;
-    let back = begun.elapsed();
+    let back = site.wait_back(before, Release::V4_16_9.version())?;
     site.object(|object| object.wait_stage("Rollback"))?;
     runs(site, Release::V4_16_9, ORIGIN, before)?;
     Ok(back)
