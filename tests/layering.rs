@@ -13,7 +13,7 @@ use serde_json::Value;
 
 /// Crates of the workspace, lowest first, with the crates of the workspace that they may use: in the product, and
 /// besides in their tests. `tests` stands for the whole-program tests, which belong to the root package.
-const EDGES: [(&str, &[&str], &[&str]); 12] = [
+const EDGES: [(&str, &[&str], &[&str]); 13] = [
     ("api", &[], &[]),
     ("planner", &["api"], &[]),
     ("engine", &[], &[]),
@@ -24,13 +24,14 @@ const EDGES: [(&str, &[&str], &[&str]); 12] = [
     ("sim", &["api", "engine", "node", "planner"], &[]),
     ("testenv", &[], &[]),
     ("boxed", &["testenv"], &[]),
+    ("vm", &["boxed", "testenv"], &[]),
     ("fuzz", &["api", "seed"], &[]),
     (
         "lifecycle-agent",
         &[
             "api", "cluster", "engine", "host", "node", "planner", "seed",
         ],
-        &["boxed", "sim", "testenv"],
+        &["boxed", "sim", "testenv", "vm"],
     ),
 ];
 
@@ -54,7 +55,7 @@ const LIBRARIES: [(&str, &[&str]); 19] = [
         "tracing",
         &["cluster", "host", "lifecycle-agent", "node", "seed"],
     ),
-    ("clap", &["boxed", "lifecycle-agent"]),
+    ("clap", &["boxed", "lifecycle-agent", "vm"]),
     ("hyper", &["lifecycle-agent"]),
     ("tokio-rustls", &["lifecycle-agent"]),
     ("prometheus-client", &["lifecycle-agent"]),

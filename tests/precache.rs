@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use boxed::Site;
-use boxed::site::{WORKLOADS, conditions};
+use boxed::site::{WORKLOADS, conditions, message};
 use serde_json::{Value, json};
 
 const TARGET: &str = "rhcos_4.17.4";
@@ -43,14 +43,6 @@ echo '{"images":[{"id":"'$(id pinned)'","repoTags":["localhost/pinned:1"],"pinne
 echo '{"containers":[{"id":"c","image":{"image":"'$(id used)'"}}]}' >/run/crio/ps.json
 printf 'kind: Pod\nspec:\n  containers:\n  - image: localhost/static:1\n' >/etc/kubernetes/manifests/static.yaml
 "#;
-
-fn message(ibu: &Value, type_: &str) -> String {
-    let list = ibu["status"]["conditions"].as_array();
-    let found = list.and_then(|list| list.iter().find(|found| found["type"] == type_));
-    found
-        .map_or("", |found| found["message"].as_str().unwrap_or_default())
-        .to_owned()
-}
 
 fn images(site: &Site) -> Result<Vec<String>> {
     let format = "{{.Repository}}:{{.Tag}}";

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use boxed::site::{conditions, seed_image};
+use boxed::site::{conditions, message, seed_image};
 use boxed::snapshot::{Exclusions, Snapshot};
 use boxed::{Release, Site};
 use serde_json::{Value, json};
@@ -15,18 +15,6 @@ const ORIGIN: &str = "rhcos";
 
 /// What both sides of a pivot may write into the other's `/var`: nothing but this.
 const EXCHANGE: &str = "var/lib/lca/ibu.json  the saved upgrade object is handed over in it";
-
-fn message(ibu: &Value, type_: &str) -> String {
-    let list = ibu["status"]["conditions"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    let found = list.iter().find(|condition| condition["type"] == type_);
-    found
-        .and_then(|found| found["message"].as_str())
-        .unwrap_or_default()
-        .to_owned()
-}
 
 fn jsonpath(site: &Site, what: &[&str], path: &str) -> Result<String> {
     let output = format!("jsonpath={path}");

@@ -25,7 +25,10 @@ pub fn cache_dir() -> PathBuf {
 /// The directory `name` under `mini-sno` of the cache, which `fill` fills the first time.
 ///
 /// One process fills at a time; the name appears only when `fill` has succeeded.
-pub(crate) fn entry(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+///
+/// # Errors
+/// When it cannot be filled.
+pub fn entry(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let parent = cache_dir().join("mini-sno");
     let path = parent.join(name);
     if path.is_dir() {
@@ -49,7 +52,8 @@ pub(crate) fn entry(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Resul
 }
 
 /// The first 16 hexadecimal digits of the SHA-256 over `parts`.
-pub(crate) fn key<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+#[must_use]
+pub fn key<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update(part.len().to_le_bytes());

@@ -22,6 +22,14 @@ pub const BASE_DOMAIN: &str = "lab.example.com";
 /// The public key that the install config, the MachineConfigs and core's authorized keys name.
 pub(crate) const SSH_KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2L0TVfYSJ3m1o4o7yD3o5h0Jc8cI2hVb7m3W1nXq2r core@lab";
+/// What the MachineConfigs add to the kernel's arguments: the first three are OpenShift's, the console is a VM's.
+pub(crate) const KERNEL_ARGUMENTS: [&str; 5] = [
+    "systemd.unified_cgroup_hierarchy=1",
+    "cgroup_no_v1=all",
+    "psi=0",
+    "console=ttyS0,115200n8",
+    "quiet",
+];
 /// bcrypt of a password that nobody uses.
 const KUBEADMIN_HASH: &str = "$2a$10$Jm4tDgTQk5XrT5yqk0mYVOb5wYx1m2bq7yqk0mYVOb5wYx1m2bq7y";
 
@@ -82,7 +90,7 @@ impl Identity {
                 "osImageURL": "",
                 "extensions": [],
                 "fips": false,
-                "kernelArguments": ["systemd.unified_cgroup_hierarchy=1", "cgroup_no_v1=all", "psi=0"],
+                "kernelArguments": KERNEL_ARGUMENTS,
                 "kernelType": "default",
                 "config": {
                     "ignition": {"version": "3.4.0"},

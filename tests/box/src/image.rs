@@ -12,7 +12,19 @@ pub enum Release {
     V4_16_9,
     /// 4.17.4, where they lead.
     V4_17_4,
+    /// 4.17.5, which brings the very operating system of 4.17.4.
+    V4_17_5,
+    /// 4.18.1, two minor versions ahead of the first.
+    V4_18_1,
 }
+
+/// All of them, oldest first.
+const RELEASES: [Release; 4] = [
+    Release::V4_16_9,
+    Release::V4_17_4,
+    Release::V4_17_5,
+    Release::V4_18_1,
+];
 
 impl Release {
     /// The version as `ClusterVersion` shows it.
@@ -21,13 +33,19 @@ impl Release {
         match self {
             Release::V4_16_9 => "4.16.9",
             Release::V4_17_4 => "4.17.4",
+            Release::V4_17_5 => "4.17.5",
+            Release::V4_18_1 => "4.18.1",
         }
     }
 
     /// Name of the commit in the image's repository.
     #[must_use]
     pub fn reference(self) -> String {
-        format!("mini-sno/{}", self.version())
+        let system = match self {
+            Release::V4_17_5 => Release::V4_17_4,
+            other => other,
+        };
+        format!("mini-sno/{}", system.version())
     }
 }
 
@@ -35,10 +53,13 @@ impl std::str::FromStr for Release {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Release> {
-        [Release::V4_16_9, Release::V4_17_4]
+        RELEASES
             .into_iter()
             .find(|release| release.version() == text)
-            .with_context(|| format!("release {text:?}: known are 4.16.9 and 4.17.4"))
+            .with_context(|| {
+                let known = RELEASES.map(Release::version).join(", ");
+                format!("release {text:?}: known are {known}")
+            })
     }
 }
 

@@ -9,6 +9,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use testenv::{Program, Version};
 
+use crate::cache;
+use crate::cluster::KERNEL_ARGUMENTS;
 use crate::command::succeed;
 use crate::image::{Image, Release};
 use crate::network::LAB_ADDRESS;
@@ -20,7 +22,7 @@ use crate::template;
 const FIRST_STATEROOT: &str = "rhcos";
 
 /// The agent as a service of the host; on a real node it is a pod.
-const AGENT_UNIT: &str = "\
+pub const AGENT_UNIT: &str = "\
 [Unit]
 Description=Lifecycle Agent
 After=dbus.service network.target
@@ -76,15 +78,20 @@ impl NodeConfig {
 
 /// Where the parts of an installed node lie on the host.
 #[derive(Clone, Debug)]
-pub(crate) struct Disk {
+pub struct Disk {
     pub(crate) dir: PathBuf,
-    pub(crate) sysroot: Sysroot,
+    /// What is its `/sysroot`.
+    pub sysroot: Sysroot,
     /// `/var/lib/containers`, shared by all stateroots.
-    pub(crate) containers: PathBuf,
+    pub containers: PathBuf,
 }
 
-/// Installs `config` into `dir`, which is created.
-pub(crate) fn install(dir: &Path, config: &NodeConfig) -> Result<Disk> {
+/// Installs `config` into `dir`, which is created if it is not there: into `sysroot` and `containers` below it, in which
+/// filesystems may be mounted.
+///
+/// # Errors
+/// When the image cannot be built, or a step of the installation fails.
+pub fn install(dir: &Path, config: &NodeConfig) -> Result<Disk> {
     let image = Image::ensure()?;
     let template = template::ensure(config.release, &config.hostname, config.address)?;
     let root = dir.join("sysroot");
@@ -132,6 +139,27 @@ pub(crate) fn install(dir: &Path, config: &NodeConfig) -> Result<Disk> {
     })
 }
 
+/// A name for all that [`install`] would write: another one when anything of it changes.
+///
+/// # Errors
+/// When the image cannot be built.
+pub fn content_key(config: &NodeConfig) -> Result<String> {
+    let template = template::ensure(config.release, &config.hostname, config.address)?;
+    let repo = Image::ensure()?.repo();
+    let agent = match &config.agent_binary {
+        Some(binary) => {
+            fs::read(binary).with_context(|| format!("reading {}", binary.display()))?
+        }
+        None => vec![],
+    };
+    Ok(cache::key([
+        include_bytes!("install.rs").as_slice(),
+        template.as_os_str().as_encoded_bytes(),
+        repo.as_os_str().as_encoded_bytes(),
+        &agent,
+    ]))
+}
+
 /// Makes the ostree sysroot with its one deployment.
 fn deploy(image: &Image, root: &Path, release: Release) -> Result<()> {
     let reference = release.reference();
@@ -156,18 +184,16 @@ fn deploy(image: &Image, root: &Path, release: Release) -> Result<()> {
         &reference,
     ])?;
     ostree(&["admin", "os-init", &sysroot, FIRST_STATEROOT])?;
-    ostree(&[
-        "admin",
-        "deploy",
-        &sysroot,
-        &format!("--os={FIRST_STATEROOT}"),
-        "--karg=root=LABEL=root",
-        "--karg=rw",
-        "--karg=systemd.unified_cgroup_hierarchy=1",
-        "--karg=cgroup_no_v1=all",
-        "--karg=psi=0",
-        &reference,
-    ])?;
+    let arguments = ["root=LABEL=root", "rw"]
+        .into_iter()
+        .chain(KERNEL_ARGUMENTS)
+        .map(|argument| format!("--karg={argument}"))
+        .collect::<Vec<_>>();
+    let os = format!("--os={FIRST_STATEROOT}");
+    let mut deploy = vec!["admin", "deploy", &sysroot, &os];
+    deploy.extend(arguments.iter().map(String::as_str));
+    deploy.push(&reference);
+    ostree(&deploy)?;
     Ok(())
 }
 

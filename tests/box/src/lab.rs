@@ -1,12 +1,14 @@
 //! A private network in which nodes and a registry live, and everything that belongs to them.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
+use testenv::OwnedChild;
 
 use crate::cache::cache_dir;
 use crate::command::{command, succeed};
@@ -101,6 +103,24 @@ impl Lab {
     pub fn start_metered_registry(&self, storage: &Path) -> Result<Registry> {
         let work = self.shared.dir.join("registry");
         Registry::start_metered(&self.shared.namespace, &work, storage)
+    }
+
+    /// Starts a program of the host in the lab's network; it ends with us, and what it writes goes to the file `log`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(&self, program: &str, args: &[String], log: &Path) -> Result<OwnedChild> {
+        let mut all = self.shared.namespace.enter(Path::new(program)).to_vec();
+        all.extend_from_slice(args);
+        OwnedChild::spawn(Path::new("nsenter"), &all, log)
+    }
+
+    /// Gives the lab itself one more address, for something that stands in for a node there.
+    ///
+    /// # Errors
+    /// When it has the address already.
+    pub fn add_address(&self, address: Ipv4Addr) -> Result<()> {
+        self.shared.namespace.add_address(address)
     }
 
     /// A command of the host that runs in the lab's network, where it reaches nodes and registry by

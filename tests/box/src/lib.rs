@@ -16,7 +16,7 @@
 //! dnsmasq, podman, etcd, kube-apiserver, the registry. Not real: kernel, initramfs, boot loader,
 //! partitions, power loss; there is no kubelet and there are no operators. Needs root.
 
-mod cache;
+pub mod cache;
 mod cluster;
 mod command;
 mod control_group;
@@ -36,19 +36,22 @@ pub mod snapshot;
 mod supervisor;
 mod sysroot;
 mod template;
+mod upgrade_object;
 mod usage;
 
 pub use cache::cache_dir;
 pub use cluster::{BASE_DOMAIN, CLUSTER_NAME};
 pub use command::succeed;
 pub use image::{Image, Release};
-pub use install::NodeConfig;
+pub use install::{AGENT_UNIT, Disk, NodeConfig, content_key, install};
 pub use lab::Lab;
 pub use meter::Meter;
+pub use network::{LAB_ADDRESS, MACHINE_NETWORK};
 pub use node::Node;
 pub use nspawn::Ended;
 pub use registry::{REGISTRY_ADDRESS, REGISTRY_PASSWORD, REGISTRY_USER, Registry, Served};
-pub use running::{Running, process_runs};
+pub use running::{KUBECONFIG, Running, process_runs, reachable};
 pub use site::Site;
 pub use sysroot::{Deployment, Sysroot};
+pub use upgrade_object::{Kubectl, UpgradeObject};
 pub use usage::used;

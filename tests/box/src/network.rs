@@ -10,9 +10,9 @@ use crate::command::{command, succeed};
 use crate::running::process_runs;
 
 /// The network of every lab; labs do not see each other, so all can use the same.
-pub(crate) const MACHINE_NETWORK: &str = "192.168.127.0/24";
+pub const MACHINE_NETWORK: &str = "192.168.127.0/24";
 /// The lab's own address: the registry, and the nodes' way out, which leads nowhere.
-pub(crate) const LAB_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 168, 127, 1);
+pub const LAB_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 168, 127, 1);
 /// A node's interface.
 pub(crate) const INTERFACE: &str = "enp1s0";
 /// The lab's bridge.
@@ -86,6 +86,19 @@ impl Namespace {
             ],
         ))?;
         Ok(namespace)
+    }
+
+    /// Gives the bridge of a lab one more address. Who goes there comes from the lab's own: a virtual machine that has the same
+    /// address inside drops what seems to come from itself.
+    pub(crate) fn add_address(&self, address: Ipv4Addr) -> Result<()> {
+        let name = self.name.as_str();
+        let with_prefix = format!("{address}/32");
+        let add = ["-n", name, "address", "add", &with_prefix, "dev", BRIDGE];
+        succeed(&mut command("ip", add))?;
+        let (address, from) = (address.to_string(), LAB_ADDRESS.to_string());
+        let route = ["-n", name, "route", "replace", "local", &address, "dev", BRIDGE];
+        let source = ["table", "local", "proto", "kernel", "scope", "host", "src", &from];
+        succeed(command("ip", route).args(source)).map(drop)
     }
 
     /// The file that stands for the namespace.

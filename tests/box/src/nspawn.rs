@@ -111,6 +111,9 @@ pub(crate) fn spawn(
             "/var",
         ))
         .arg(bind("bind", &disk.containers, "/var/lib/containers"))
+        // A kernel argument to the guest's systemd. Without it libostree makes deployments immutable, and a test
+        // directory could not be removed.
+        .arg("systemd.setenv=OSTREE_SYSROOT_DEBUG=mutable-deployments")
         .env("NOTIFY_SOCKET", notify)
         // The host may have the legacy control groups, which systemd 257 refuses.
         .env("UNIFIED_CGROUP_HIERARCHY", "1")

@@ -12,7 +12,7 @@ use testenv::Program;
 use crate::cluster::{BASE_DOMAIN, CLUSTER_NAME};
 
 /// The kubeconfig of a cluster administrator, below a deployment's directory.
-const KUBECONFIG: &str = "etc/kubernetes/static-pod-resources/kube-apiserver-certs/secrets/\
+pub const KUBECONFIG: &str = "etc/kubernetes/static-pod-resources/kube-apiserver-certs/secrets/\
                           node-kubeconfigs/lb-ext.kubeconfig";
 
 /// A guest that runs.
@@ -122,21 +122,27 @@ impl Running {
         let from = self.deployment.join(KUBECONFIG);
         let text = std::fs::read_to_string(&from)
             .with_context(|| format!("reading {}", from.display()))?;
-        let mut lines = String::new();
-        for line in text.lines() {
-            let indent = &line[..line.len() - line.trim_start().len()];
-            if line.trim_start().starts_with("server:") {
-                lines.push_str(&format!(
-                    "{indent}server: https://{}:6443\n{indent}tls-server-name: api.{CLUSTER_NAME}.{BASE_DOMAIN}\n",
-                    self.address
-                ));
-            } else {
-                lines.push_str(line);
-                lines.push('\n');
-            }
-        }
-        std::fs::write(path, lines).with_context(|| format!("writing {}", path.display()))
+        std::fs::write(path, reachable(&text, self.address))
+            .with_context(|| format!("writing {}", path.display()))
     }
+}
+
+/// A kubeconfig of a node so that it works in the lab's network, where nobody resolves the cluster's names.
+#[must_use]
+pub fn reachable(kubeconfig: &str, address: Ipv4Addr) -> String {
+    let mut lines = String::new();
+    for line in kubeconfig.lines() {
+        let indent = &line[..line.len() - line.trim_start().len()];
+        if line.trim_start().starts_with("server:") {
+            lines.push_str(&format!(
+                "{indent}server: https://{address}:6443\n{indent}tls-server-name: api.{CLUSTER_NAME}.{BASE_DOMAIN}\n",
+            ));
+        } else {
+            lines.push_str(line);
+            lines.push('\n');
+        }
+    }
+    lines
 }
 
 /// The guest's process 1 below the process that [`crate::nspawn::spawn`] started, once it exists.

@@ -4,14 +4,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::cache::cache_dir;
 use crate::command::succeed;
 use crate::install::NodeConfig;
+use crate::upgrade_object::UpgradeObject;
 use crate::{Lab, Node, REGISTRY_ADDRESS, Registry, Release};
 
 /// How long a stage may take before a site gives up waiting for it.
@@ -221,20 +222,20 @@ impl Site {
         Ok(site)
     }
 
+    fn object<T>(&self, act: impl FnOnce(&UpgradeObject<'_>) -> Result<T>) -> Result<T> {
+        act(&UpgradeObject {
+            kubectl: &|args| self.node.kubectl(args),
+            stage_limit: STAGE_LIMIT,
+            pause: Duration::from_millis(100),
+        })
+    }
+
     /// The upgrade object.
     ///
     /// # Errors
     /// When the API server does not answer, or there is none.
     pub fn upgrade(&self) -> Result<Value> {
-        let text = self.node.kubectl(&[
-            "get",
-            "ibu",
-            "upgrade",
-            "--request-timeout=3s",
-            "-o",
-            "json",
-        ])?;
-        serde_json::from_str(&text).context("reading the upgrade object")
+        self.object(|object| object.get())
     }
 
     /// The journal of the run that the agent began last in `stateroot`; empty if there is none.
@@ -267,10 +268,7 @@ impl Site {
     /// # Errors
     /// When the API server refuses it.
     pub fn patch(&self, patch: &Value) -> Result<()> {
-        let patch = patch.to_string();
-        self.node
-            .kubectl(&["patch", "ibu", "upgrade", "--type=merge", "-p", &patch])
-            .map(drop)
+        self.object(|object| object.patch(patch))
     }
 
     /// Asks for Prep with the site's seed.
@@ -278,11 +276,7 @@ impl Site {
     /// # Errors
     /// As [`Site::patch`].
     pub fn request_prep(&self) -> Result<()> {
-        let image = seed_image(Release::V4_17_4);
-        let version = Release::V4_17_4.version();
-        self.patch(&serde_json::json!({
-            "spec": {"stage": "Prep", "seedImageRef": {"image": image, "version": version}}
-        }))
+        self.object(|object| object.request_prep(Release::V4_17_4))
     }
 
     /// Asks for a stage.
@@ -290,7 +284,7 @@ impl Site {
     /// # Errors
     /// As [`Site::patch`].
     pub fn request(&self, stage: &str) -> Result<()> {
-        self.patch(&serde_json::json!({"spec": {"stage": stage}}))
+        self.object(|object| object.request(stage))
     }
 
     /// Waits until the upgrade object satisfies `wanted`, however often the node reboots meanwhile.
@@ -298,22 +292,7 @@ impl Site {
     /// # Errors
     /// When it does not within `limit`; the error shows the last object's conditions.
     pub fn wait(&self, limit: Duration, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
-        let started = Instant::now();
-        let mut last = None;
-        while started.elapsed() < limit {
-            if let Ok(ibu) = self.upgrade() {
-                if wanted(&ibu) {
-                    return Ok(ibu);
-                }
-                last = Some(ibu);
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        let conditions = last.map(|ibu| ibu["status"]["conditions"].to_string());
-        bail!(
-            "not within {} s; last conditions: {conditions:?}",
-            limit.as_secs()
-        )
+        self.object(|object| object.wait(limit, wanted))
     }
 
     /// Waits until a stage has ended well.
@@ -321,22 +300,7 @@ impl Site {
     /// # Errors
     /// When it fails or takes longer than five minutes.
     pub fn wait_stage(&self, stage: &str) -> Result<Value> {
-        let completed = if stage == "Idle" {
-            "Idle".to_owned()
-        } else {
-            format!("{stage}Completed")
-        };
-        let ibu = self.wait(STAGE_LIMIT, |ibu| {
-            let conditions = conditions(ibu);
-            conditions.contains(&(&completed, "True"))
-                || stage != "Idle" && conditions.contains(&(&completed, "False"))
-        })?;
-        ensure!(
-            conditions(&ibu).contains(&(&completed, "True")),
-            "{stage} failed: {}",
-            ibu["status"]["conditions"]
-        );
-        Ok(ibu)
+        self.object(|object| object.wait_stage(stage))
     }
 
     /// Asks for a stage and waits until it has ended well.
@@ -361,4 +325,16 @@ pub fn conditions(ibu: &Value) -> Vec<(&str, &str)> {
     list.iter()
         .filter_map(|found| Some((found["type"].as_str()?, found["status"].as_str()?)))
         .collect()
+}
+
+/// The message of an upgrade object's condition; empty where there is none.
+#[must_use]
+pub fn message(ibu: &Value, type_: &str) -> String {
+    let list = ibu["status"]["conditions"].as_array();
+    let found = list
+        .into_iter()
+        .flatten()
+        .find(|found| found["type"] == type_);
+    let text = found.and_then(|found| found["message"].as_str());
+    text.unwrap_or_default().to_owned()
 }

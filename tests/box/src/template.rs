@@ -120,12 +120,6 @@ fn files(dir: &Path, identity: &Identity, address: Ipv4Addr) -> Result<()> {
             0o644,
             &format!("CLUSTER_NAME={CLUSTER_NAME}\nBASE_DOMAIN={BASE_DOMAIN}\n"),
         ),
-        // A box loses its processes, never the page cache: waiting for the disk shows nothing.
-        (
-            etc.join("mini-sno/kubelet"),
-            0o644,
-            "MINI_SNO_ETCD_FLAGS=--unsafe-no-fsync\n",
-        ),
         (
             etc.join("chrony.conf"),
             0o644,

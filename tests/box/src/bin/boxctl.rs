@@ -30,7 +30,7 @@ enum Action {
         /// Name, and hostname.
         #[arg(long, default_value = "sno")]
         name: String,
-        /// 4.16.9 or 4.17.4.
+        /// 4.16.9, 4.17.4, 4.17.5 or 4.18.1.
         #[arg(long, default_value = "4.16.9")]
         release: Release,
         /// Last number of the address 192.168.127.N.
