@@ -9,7 +9,9 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::{boot_good, controller, endpoints, plan, post_pivot, seed_create, status, watch};
+use crate::{
+    boot_good, controller, endpoints, init_monitor, plan, post_pivot, seed_create, status, watch,
+};
 
 /// Name and version: what journals are signed with.
 pub(crate) const PROGRAM: &str = concat!("lifecycle-agent ", env!("CARGO_PKG_VERSION"));
@@ -80,6 +82,9 @@ enum Command {
     /// Declare this boot good to the boot loader, or take over again from a release that it gave up
     /// (lca-boot-good.service).
     BootGood,
+    /// Watch over a freshly booted target until its upgrade has completed, and go back to the old release if it does not
+    /// (lca-init-monitor.service).
+    InitMonitor(init_monitor::Arguments),
     /// Make seed images.
     #[command(subcommand)]
     Seed(SeedCommand),
@@ -145,6 +150,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Controller { api, endpoints } => controller::run(&api, &endpoints),
         Command::PostPivot(api) => post_pivot::run(&api),
         Command::BootGood => boot_good::run(),
+        Command::InitMonitor(arguments) => init_monitor::run(&arguments),
         Command::Seed(SeedCommand::Create(arguments)) => seed_create::run(&arguments),
         Command::Status { api, output } => status::run(&api, output),
         Command::Watch {

@@ -372,7 +372,9 @@ fn carry_out(
 ) {
     let note = match plan.name {
         PlanName::Pivot => Some(api::message::EVENT_REBOOT_FOR_UPGRADE),
-        PlanName::Return => Some(api::message::EVENT_REBOOT_FOR_ROLLBACK),
+        PlanName::Return | PlanName::AutomaticReturn => {
+            Some(api::message::EVENT_REBOOT_FOR_ROLLBACK)
+        }
         _ => None,
     };
     let attempt = agent.latest().attempts() + 1;

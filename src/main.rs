@@ -10,6 +10,7 @@ mod deletion;
 mod endpoints;
 mod gate;
 mod health;
+mod init_monitor;
 mod metrics;
 mod node_ports;
 mod plan;
@@ -17,6 +18,7 @@ mod post_pivot;
 mod seed_create;
 mod status;
 mod telling;
+mod unasked;
 mod watch;
 
 use std::process::ExitCode;

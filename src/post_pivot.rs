@@ -12,8 +12,8 @@ use crate::metrics::Metrics;
 use crate::node_ports::NodePorts;
 use crate::telling::Telling;
 
-/// Gives the node its identity. Transient failures are retried here; a permanent one ends the process with status 1 and
-/// systemd starts it again.
+/// Gives the node its identity. Transient failures are retried here; a permanent one leads back to the old release. Where the
+/// user has switched that off, it ends the process with status 1 and systemd starts it again.
 pub(crate) fn run(api: &ApiServer) -> Result<()> {
     let background = Background::start()?;
     let opened = NodePorts::open_patiently(api, &background, |wait| {
@@ -29,7 +29,7 @@ pub(crate) fn run(api: &ApiServer) -> Result<()> {
     metrics.follow(agent.latest().clone());
     let announcing = Announcing::new(ports.cluster(), &announced, None, 1);
     let mut telling = Telling::new(announcing, metrics, || {});
-    match node::first_boot(&agent, &StopToken::new(), &mut telling)? {
+    match node::first_boot_or_return(&agent, &StopToken::new(), &mut telling)? {
         FirstBoot::NothingToDo => {
             // Somebody else's boot, or the work was done before the unit was disabled.
             tracing::info!("no configuration was handed over: nothing to do");

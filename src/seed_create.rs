@@ -20,7 +20,7 @@ use crate::cli::{ApiServer, print};
 use crate::node_ports::NodePorts;
 
 /// The units that a target needs, as seeds carry them.
-const UNITS: [SeedUnit; 2] = [
+const UNITS: [SeedUnit; 3] = [
     SeedUnit {
         name: api::names::POST_PIVOT_UNIT,
         text: include_str!("../systemd/installation-configuration.service"),
@@ -30,6 +30,11 @@ const UNITS: [SeedUnit; 2] = [
         name: api::names::BOOT_GOOD_UNIT,
         text: include_str!("../systemd/lca-boot-good.service"),
         wanted_by: "sysinit.target",
+    },
+    SeedUnit {
+        name: api::names::INIT_MONITOR_UNIT,
+        text: include_str!("../systemd/lca-init-monitor.service"),
+        wanted_by: "multi-user.target",
     },
 ];
 

@@ -38,6 +38,7 @@ pub mod seed_node;
 pub mod stage;
 pub mod stateroot;
 pub mod time;
+pub mod verdict;
 pub mod version;
 
 mod excerpt;
@@ -57,4 +58,5 @@ pub use secret::Secret;
 pub use stage::{Stage, UnknownStage};
 pub use stateroot::StaterootName;
 pub use time::Timestamp;
+pub use verdict::Verdict;
 pub use version::OcpVersion;

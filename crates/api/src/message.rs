@@ -6,6 +6,8 @@
 
 use crate::image::ImageRef;
 use crate::names;
+use crate::stateroot::StaterootName;
+use crate::time::Timestamp;
 use crate::version::OcpVersion;
 
 // Conditions of every stage (C 2.4).
@@ -40,6 +42,32 @@ pub const ROLLBACK_MANUAL_DEFAULT: &str = "default deployment must be manually s
 pub const ROLLBACK_COMPLETED: &str = "Rollback completed";
 /// `RollbackCompleted` after failure; why is in `RollbackInProgress`.
 pub const ROLLBACK_FAILED: &str = "Rollback failed";
+/// A return that the init monitor's deadline led to; followed by the time (C 9.3).
+pub const ROLLBACK_BY_TIMEOUT_PREFIX: &str = "Rollback due to LCA Init Monitor timeout, after ";
+/// A return that the first boot's service led to; followed by what failed (C 9.3).
+pub const ROLLBACK_BY_POST_PIVOT_PREFIX: &str = "Rollback due to postpivot failure: ";
+/// A return that the failure of a unit led to, followed by the component's name (C 9.3).
+pub const ROLLBACK_BY_UNIT_PREFIX: &str = "Rollback due to service-unit failure: component ";
+/// A return that a failed upgrade behind the pivot led to; followed by what failed. Ours: where the Go original fails without a
+/// text of its own for it.
+pub const ROLLBACK_BY_FAILURE_PREFIX: &str = "Rollback due to upgrade failure: ";
+
+/// A return that the init monitor's count of boots led to. Ours: the Go original counts none.
+#[must_use]
+pub fn rollback_by_boots(limit: u32) -> String {
+    format!("Rollback due to LCA Init Monitor: not completed within {limit} boots")
+}
+
+/// Within the text of a rollback: the certificates of the release to return to have expired (C 12.6, row 63). `until` is
+/// `status.rollbackAvailabilityExpiration` as it was.
+#[must_use]
+pub fn origin_expired(stateroot: &StaterootName, until: Timestamp) -> String {
+    format!(
+        "Warning: {stateroot} could be returned to until {until}: certificates of its control plane have expired, and it may \
+         need certificate signing requests approved before it is healthy"
+    )
+}
+
 /// `Idle` while finalizing.
 pub const FINALIZING: &str = "Finalizing";
 /// `Idle` while aborting.

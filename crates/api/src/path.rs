@@ -11,6 +11,10 @@ pub const SAVED_IBU: &str = "/var/lib/lca/ibu.json";
 pub const SAVED_IP_CONFIG: &str = "/var/lib/lca/ipc.json";
 /// The [`crate::rollback_config::RollbackConfig`]; 0600.
 pub const ROLLBACK_CONFIG: &str = "/var/lib/lca/autorollback_config.json";
+/// The [`crate::verdict::Verdict`] on the upgrade that led to this stateroot; 0600. Made once, never changed.
+pub const VERDICT: &str = "/var/lib/lca/verdict.json";
+/// What the init monitor counts: boots and seconds since the pivot; 0600.
+pub const INIT_MONITOR: &str = "/var/lib/lca/init-monitor.json";
 /// Scratch space of Prep, removed on Idle; 0700.
 pub const WORKSPACE: &str = "/var/lib/lca/workspace";
 /// How far precaching is, in [`WORKSPACE`]; 0600.

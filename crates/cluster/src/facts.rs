@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use api::seed_info::SeedClusterInfo;
-use node::ports::{ClusterFacts, Told};
+use node::ports::{ClusterFacts, Health, Told};
 use node::{ErrorKind, PortError, PortResult};
 use serde::Deserialize;
 
@@ -143,6 +143,16 @@ pub(crate) async fn trust(connection: &Connection, proxy: &Proxy) -> PortResult<
         proxy_name,
         proxy_bundle,
     })
+}
+
+/// What is not healthy. A cluster that has no Node yet cannot tell.
+pub(crate) async fn health(connection: &Connection) -> PortResult<Health> {
+    let nodes = nodes(connection).await?;
+    if nodes.is_empty() {
+        let text = api::message::not_one_node(0);
+        return Err(PortError::plain(ErrorKind::Transient, text));
+    }
+    health::read(connection, &nodes).await
 }
 
 async fn nodes(connection: &Connection) -> PortResult<Vec<Node>> {

@@ -9,7 +9,7 @@ use api::seed_info::SeedClusterInfo;
 use api::{ConfigMapRef, ImageBasedUpgrade, ImageBasedUpgradeStatus};
 use node::PortResult;
 use node::ports::{
-    Announcement, Cluster, ClusterFacts, Exported, Published, PullSecret, RegistryChange,
+    Announcement, Cluster, ClusterFacts, Exported, Health, Published, PullSecret, RegistryChange,
 };
 use tokio::runtime::Handle;
 
@@ -127,6 +127,10 @@ impl Cluster for LiveCluster {
     fn facts(&self) -> PortResult<ClusterFacts> {
         self.runtime
             .block_on(facts::read(&self.connection, &self.namespace))
+    }
+
+    fn health(&self) -> PortResult<Health> {
+        self.runtime.block_on(facts::health(&self.connection))
     }
 
     fn pull_secret(&self, name: &str) -> PortResult<PullSecret> {

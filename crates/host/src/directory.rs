@@ -184,6 +184,8 @@ impl Place {
         fill: impl FnOnce(&mut File) -> io::Result<()>,
     ) -> io::Result<bool> {
         if self.stat()?.is_some() {
+            // Whoever made it may not have got this far yet, and its content was synced before it had a name.
+            self.settle()?;
             return Ok(false);
         }
         let file = self.unnamed(fill)?;

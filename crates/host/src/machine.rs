@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use api::DeploymentId;
 use node::ports::{Filesystem, Machine, NodeFacts, Reserved, SeedPin, Space, Told};
 use node::{ErrorKind, PortError, PortResult};
 use rustix::fs::statvfs;
@@ -135,8 +136,16 @@ impl Machine for HostMachine {
             spooled: pin.map_or(0, |pin| self.spooled(pin)),
             default_switch: self.default_switch(),
             boot_fallback: HostFallback::new(self.layout.clone()).usable(),
-            certificates_until: certificates::until(self.layout.booted()),
+            certificates_until: certificates::until(self.layout.booted(), self.layout.booted()),
         })
+    }
+
+    fn certificates_until(&self, deployment: &DeploymentId) -> PortResult<Told<i64>> {
+        let stateroot = self.layout.stateroot(&deployment.stateroot);
+        Ok(certificates::until(
+            &stateroot,
+            &self.layout.deployment(deployment),
+        ))
     }
 
     fn reserved(&self) -> PortResult<Reserved> {

@@ -13,15 +13,15 @@ use engine::{
 };
 use planner::check::{Subject, warnings};
 use planner::{
-    Act, Decision, ErrorKind, Facts, FallbackState, Occasion, Plan, PlanName, PrecachePolicy,
-    State, Step, Why,
+    Act, Decision, ErrorKind, Facts, FallbackState, Occasion, Owner, Plan, PlanName,
+    PrecachePolicy, Side, State, Step, Why,
 };
 
-use crate::cluster_view::ClusterView;
+use crate::cluster_view::{ClusterView, Question};
 use crate::journal_files::is_full;
 use crate::latest::LatestRun;
 use crate::observe::observe;
-use crate::ports::{Ports, Reserved};
+use crate::ports::{ClusterFacts, Ports, Reserved};
 use crate::steps::NodeWork;
 use crate::{JournalFiles, PortError, PortResult, ProgressNote};
 
@@ -114,7 +114,13 @@ impl<'a> Agent<'a> {
         if decision.act == Act::Wait(Why::OtherWork) {
             self.latest.stop();
         }
-        let ask_cluster = decision.act == Act::Wait(Why::Cluster) && self.cluster.begin(uptime);
+        // Behind the pivot only health counts, and it is waited for.
+        let question = match facts.side {
+            Side::Target if parsed.state == State::UpgradeInProgress => Question::Health,
+            _ => Question::Facts,
+        };
+        let ask_cluster =
+            decision.act == Act::Wait(Why::Cluster) && self.cluster.begin(question, uptime);
         let look_again = decision.look_again;
         if ibu.status.as_ref() != Some(&projected) {
             return Ok(Pass {
@@ -192,8 +198,14 @@ impl<'a> Agent<'a> {
     /// has found since that nobody has a use for it.
     pub fn ask_cluster(&self) {
         let ports = &self.ports;
-        self.cluster
-            .ask(|| ports.cluster.facts(), || ports.clock.uptime());
+        let ask = |question| match question {
+            Question::Facts => ports.cluster.facts(),
+            Question::Health => ports.cluster.health().map(|health| ClusterFacts {
+                health,
+                ..ClusterFacts::default()
+            }),
+        };
+        self.cluster.ask(ask, || ports.clock.uptime());
     }
 
     /// Whether an answer of the cluster is being waited for.
@@ -231,7 +243,7 @@ impl<'a> Agent<'a> {
         let mut outcome = self.attempt(plan, stop, &mut told);
         // For this the space is kept: a full disk must not bar the way back.
         let barred = matches!(outcome, Outcome::JournalFailed { no_space: true, .. });
-        if barred && leads_back(plan.name) && self.gives_space() {
+        if barred && plan.name.leads_back() && self.gives_space() {
             outcome = self.attempt(plan, stop, &mut told);
         }
         self.latest.end(&outcome, self.ports.clock.uptime());
@@ -392,20 +404,12 @@ fn asks_cluster(state: State) -> bool {
     matches!(state, State::PrepInProgress | State::UpgradeInProgress)
 }
 
-/// Whether a plan takes back what was done, or ends it.
-fn leads_back(plan: PlanName) -> bool {
-    matches!(
-        plan,
-        PlanName::Return | PlanName::Abort | PlanName::Finalize
-    )
-}
-
 /// Position of the boot's digits and of the sequence number in a run's name.
 const BOOT_AT: usize = 1;
 const SEQUENCE_AT: usize = 3;
 
-/// Whether a journal belongs to the other process that keeps some in this directory: the first boot's service and the
-/// controller leave each other's alone.
+/// Whether a journal belongs to another process that keeps some in this directory: the first boot's service, the init monitor and
+/// the controller leave each other's alone. One whose plan nobody knows is the controller's.
 fn belongs_elsewhere(
     store: &dyn JournalStore,
     run: &RunId,
@@ -414,8 +418,8 @@ fn belongs_elsewhere(
     let view = store
         .read(run)?
         .and_then(|bytes| RunView::from_journal(&bytes).ok());
-    let reconfigures = |name: &str| name == PlanName::Reconfigure.as_str();
-    Ok(view.is_some_and(|view| reconfigures(&view.plan_name) != reconfigures(plan.as_str())))
+    let owner = |name: &str| PlanName::parse(name).map_or(Owner::Controller, PlanName::owner);
+    Ok(view.is_some_and(|view| owner(&view.plan_name) != plan.owner()))
 }
 
 /// The id that a plan's own documents name its run by.

@@ -14,6 +14,19 @@ const FRESH: u64 = 10;
 /// Seconds between a failed question and the next.
 const PAUSE: u64 = 2;
 
+/// Seconds between two questions for health that is waited for.
+const HEALTH_PAUSE: u64 = 1;
+
+/// What the cluster is asked for.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Question {
+    /// Everything that the checks need.
+    #[default]
+    Facts,
+    /// What is not healthy, alone.
+    Health,
+}
+
 /// What is known of the cluster.
 #[derive(Debug, Default)]
 pub(crate) struct ClusterView(Mutex<Seen>);
@@ -21,6 +34,7 @@ pub(crate) struct ClusterView(Mutex<Seen>);
 #[derive(Debug, Default)]
 struct Seen {
     asking: bool,
+    question: Question,
     /// Somebody waits for the answer.
     wanted: bool,
     /// The answer, and the uptime when it came, in seconds.
@@ -43,32 +57,40 @@ impl ClusterView {
     }
 
     /// Whether it has to be asked now. Once `true`, not again before [`ClusterView::ask`] has been called.
-    pub(crate) fn begin(&self, now: u64) -> bool {
+    pub(crate) fn begin(&self, question: Question, now: u64) -> bool {
         let mut seen = self.seen();
         let waits = seen.answer.as_ref().is_some_and(|(answer, at)| {
-            let pause = match answer {
-                ClusterKnowledge::Known(_) => FRESH,
-                _ => PAUSE,
+            let pause = match (question, answer) {
+                (Question::Health, _) => HEALTH_PAUSE,
+                (Question::Facts, ClusterKnowledge::Known(_)) => FRESH,
+                (Question::Facts, _) => PAUSE,
             };
             now.saturating_sub(*at) < pause
         });
         let begins = !seen.asking && !waits;
         seen.asking |= begins;
         seen.wanted |= begins;
+        if begins {
+            seen.question = question;
+        }
         begins
     }
 
-    /// Asks `question`, and keeps the answer, which comes at `uptime`; unless nobody has a use for it any more.
+    /// Asks what is to be asked by `ask`, and keeps the answer, which comes at `uptime`; unless nobody has a use for it any more.
     pub(crate) fn ask(
         &self,
-        question: impl FnOnce() -> PortResult<ClusterFacts>,
+        ask: impl FnOnce(Question) -> PortResult<ClusterFacts>,
         uptime: impl FnOnce() -> u64,
     ) {
         let asking = Asking(self);
-        if !self.seen().wanted {
+        let (wanted, question) = {
+            let seen = self.seen();
+            (seen.wanted, seen.question)
+        };
+        if !wanted {
             return;
         }
-        let answer = match question() {
+        let answer = match ask(question) {
             Ok(facts) => ClusterKnowledge::Known(Box::new(facts)),
             Err(error) => ClusterKnowledge::Unknown {
                 kind: error.kind(),
@@ -113,26 +135,26 @@ mod tests {
         let view = ClusterView::default();
         let answered = |expect: bool| {
             let mut asked = false;
-            let question = || {
+            let ask = |_| {
                 asked = true;
                 Ok(ClusterFacts::default())
             };
-            view.ask(question, || 100);
+            view.ask(ask, || 100);
             assert_eq!(asked, expect);
             let known = matches!(view.knowledge(100), ClusterKnowledge::Known(_));
             assert_eq!(known, expect);
             assert!(!view.is_asking());
         };
         answered(false);
-        assert!(view.begin(100));
-        assert!(!view.begin(100), "one question at a time");
+        assert!(view.begin(Question::Facts, 100));
+        assert!(!view.begin(Question::Facts, 100), "one question at a time");
         answered(true);
         // The stage is taken back while the question is on its way.
         view.forget();
-        assert!(view.begin(100));
+        assert!(view.begin(Question::Facts, 100));
         view.forget();
         answered(false);
-        assert!(view.begin(100));
+        assert!(view.begin(Question::Facts, 100));
         answered(true);
     }
 }

@@ -10,14 +10,14 @@ use engine::RunView;
 use planner::{
     ClusterKnowledge, ErrorKind, Facts, FailedBoot, FallbackState, ImageCleanup, ImageFacts,
     NodeKnowledge, PlanName, PostPivot, PrecachePolicy, PrecacheRecord, RunFact, SeedContent,
-    SeedPin, Side, State, TargetRecord,
+    SeedPin, Side, State, TargetRecord, Told, VerdictFact,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::ports::{Deployment, NodePath, Ports, Reserved, UnitState};
 use crate::record::{self, Record};
-use crate::{PortError, PortResult, steps};
+use crate::{PortError, PortResult, steps, verdict, way_back};
 
 /// Directories of the upgrade in the booted stateroot and the shared partition: what Idle removes.
 const LEFTOVERS: [&str; 2] = [api::path::WORKSPACE, api::path::SAVED_IBU];
@@ -44,12 +44,13 @@ pub fn observe(
         ibu,
     );
     let origin = origin(
+        ports,
         state,
         side,
         booted.as_ref().ok(),
         handover.as_ref(),
         &deployments,
-    );
+    )?;
     let removable = removable(
         ports,
         booted.as_ref().ok(),
@@ -84,7 +85,36 @@ pub fn observe(
         None
     };
     let fallback = fallback(ports, state, side, booted.as_ref().ok(), target.as_ref())?;
+    let verdict = match (side, &target) {
+        (Side::Target, _) => {
+            let found = verdict::read_own(ports)?;
+            if matches!(state, State::UpgradeInProgress | State::UpgradeFailed) {
+                verdict::settle(ports, &found)?;
+            }
+            found
+        }
+        (Side::Origin, Some(target)) if returned => {
+            let path = NodePath::in_stateroot(&target.stateroot, api::path::VERDICT);
+            verdict::read(ports, &path)?
+        }
+        (Side::Origin, _) => VerdictFact::None,
+    };
     Ok(Facts {
+        verdict,
+        returns: ibu
+            .metadata
+            .annotations
+            .get(annotation::AUTO_ROLLBACK_UPGRADE_COMPLETION)
+            .is_none_or(|value| value != annotation::DISABLED),
+        monitor_armed: side == Side::Target
+            && state == State::UpgradeCompleted
+            && steps::monitor_armed(ports),
+        rollback_until: match &origin {
+            Some(origin) if side == Side::Target && tells_expiry(state) => {
+                rollback_until(ports, origin)
+            }
+            _ => None,
+        },
         now: Timestamp::from_unix(ports.clock.now()),
         boot_id: ports.clock.boot_id().0,
         run_id,
@@ -202,6 +232,18 @@ fn look(ports: &Ports<'_>, pin: Option<&SeedPin>) -> NodeKnowledge {
 }
 
 /// Exactly one booted deployment, or why not.
+pub(crate) fn only_booted(deployments: &[Deployment]) -> PortResult<DeploymentId> {
+    let mut booted = deployments.iter().filter(|found| found.booted);
+    match (booted.next(), booted.next()) {
+        (Some(only), None) => Ok(only.id.clone()),
+        _ => Err(PortError::plain(
+            ErrorKind::Transient,
+            "the booted deployment is not known",
+        )),
+    }
+}
+
+/// The same, in words for people.
 fn booted(deployments: &PortResult<Vec<Deployment>>) -> Result<DeploymentId, String> {
     let deployments = deployments
         .as_ref()
@@ -254,31 +296,52 @@ fn side(
     }
 }
 
-/// The recorded origin if it is still deployed. Without a record, and only where an upgrade is known to have led here, the
-/// only deployment of another stateroot: anywhere else that one is somebody else's.
+/// The recorded origin if it is still deployed. Without a record, and only where an upgrade is known to have led here, what
+/// [`way_back::origin`] finds: anywhere else that is somebody else's.
 fn origin(
+    ports: &Ports<'_>,
     state: State,
     side: Side,
     booted: Option<&DeploymentId>,
     handover: Option<&HandoverStamp>,
     deployments: &[Deployment],
-) -> Option<DeploymentId> {
-    let booted = booted?;
+) -> PortResult<Option<DeploymentId>> {
+    let Some(booted) = booted else {
+        return Ok(None);
+    };
     if side == Side::Origin {
-        return Some(booted.clone());
+        return Ok(Some(booted.clone()));
     }
-    let mut others = deployments
-        .iter()
-        .filter(|found| found.id.stateroot != booted.stateroot);
-    match handover {
-        Some(stamp) => others
-            .find(|found| found.id == stamp.origin)
-            .map(|found| found.id.clone()),
-        None if !led_here(state) => None,
-        None => match (others.next(), others.next()) {
-            (Some(only), None) => Some(only.id.clone()),
-            _ => None,
-        },
+    if handover.is_none() && !led_here(state) {
+        return Ok(None);
+    }
+    way_back::origin(ports, booted, handover, deployments)
+}
+
+/// Positions in which it is told until when the origin can be returned to, or that this time is over.
+fn tells_expiry(state: State) -> bool {
+    matches!(
+        state,
+        State::UpgradeInProgress | State::RollbackInProgress | State::RollbackFailed
+    )
+}
+
+/// Seconds before the first certificate expires from which on a return is not promised any more (contract 5.5).
+const EXPIRY_MARGIN: i64 = 30 * 60;
+
+/// `None` where nobody can tell; looked for again in the next pass.
+fn rollback_until(ports: &Ports<'_>, origin: &DeploymentId) -> Option<Timestamp> {
+    match ports.machine.certificates_until(origin) {
+        Ok(Told::Known(end)) => Some(Timestamp::from_unix(end).plus_seconds(-EXPIRY_MARGIN)),
+        Ok(Told::Unknown(reason)) => {
+            tracing::debug!(reason, %origin, "unable to determine control plane expiry");
+            None
+        }
+        Err(error) => {
+            let error = engine::error_chain(&error);
+            tracing::debug!(error, %origin, "unable to determine control plane expiry");
+            None
+        }
     }
 }
 

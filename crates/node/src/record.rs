@@ -33,11 +33,15 @@ pub enum Record {
     Fallback,
     /// The release that the boot loader returned from: [`planner::FailedBoot`].
     FailedBoot,
+    /// Whether the target stays: [`api::Verdict`]. Created once, never replaced, never removed.
+    Verdict,
+    /// What the init monitor counts.
+    InitMonitor,
 }
 
 impl Record {
     /// Every record.
-    pub const ALL: [Record; 7] = [
+    pub const ALL: [Record; 9] = [
         Record::SeedPin,
         Record::SeedContent,
         Record::Target,
@@ -45,6 +49,8 @@ impl Record {
         Record::Handover,
         Record::Fallback,
         Record::FailedBoot,
+        Record::Verdict,
+        Record::InitMonitor,
     ];
 
     /// Its file.
@@ -57,6 +63,8 @@ impl Record {
             Record::Handover => "/var/lib/lca/handover.json",
             Record::Fallback => "/var/lib/lca/boot-fallback.json",
             Record::FailedBoot => "/var/lib/lca/failed-boot.json",
+            Record::Verdict => api::path::VERDICT,
+            Record::InitMonitor => api::path::INIT_MONITOR,
         })
     }
 
@@ -77,8 +85,15 @@ pub fn read<T: DeserializeOwned + Serialize>(
     files: &dyn Files,
     record: Record,
 ) -> PortResult<Option<T>> {
-    let path = record.path();
-    let Some(bytes) = files.read(&path, LIMIT)? else {
+    read_at(files, &record.path())
+}
+
+/// Reads the record at a path; as [`read`].
+pub fn read_at<T: DeserializeOwned + Serialize>(
+    files: &dyn Files,
+    path: &NodePath,
+) -> PortResult<Option<T>> {
+    let Some(bytes) = files.read(path, LIMIT)? else {
         return Ok(None);
     };
     let damaged = |why: &dyn fmt::Display| {
@@ -99,7 +114,7 @@ pub fn read<T: DeserializeOwned + Serialize>(
 
 /// Replaces a record; durable when this returns.
 pub fn write<T: Serialize>(files: &dyn Files, record: Record, content: &T) -> PortResult<()> {
-    write_at(files, &record.path(), content)
+    write_at(files, record, &record.path(), content)
 }
 
 /// [`write`] for the release of another stateroot.
@@ -109,10 +124,25 @@ pub fn write_in<T: Serialize>(
     stateroot: &StaterootName,
     content: &T,
 ) -> PortResult<()> {
-    write_at(files, &record.path_in(stateroot), content)
+    write_at(files, record, &record.path_in(stateroot), content)
 }
 
-fn write_at<T: Serialize>(files: &dyn Files, path: &NodePath, content: &T) -> PortResult<()> {
+fn write_at<T: Serialize>(
+    files: &dyn Files,
+    record: Record,
+    path: &NodePath,
+    content: &T,
+) -> PortResult<()> {
+    files.replace(path, &frame(record, content)?, 0o600)
+}
+
+/// Creates a record, unless there is one already (`false`); durable when this returns.
+pub fn create<T: Serialize>(files: &dyn Files, record: Record, content: &T) -> PortResult<bool> {
+    files.create_exclusively(&record.path(), &frame(record, content)?, 0o600)
+}
+
+fn frame<T: Serialize>(record: Record, content: &T) -> PortResult<Vec<u8>> {
+    let path = record.path();
     let unwritable = |error: serde_json::Error| {
         PortError::new(
             ErrorKind::Permanent,
@@ -125,8 +155,7 @@ fn write_at<T: Serialize>(files: &dyn Files, path: &NodePath, content: &T) -> Po
         check: checksum(&body),
         body,
     };
-    let bytes = serde_json::to_vec(&framed).map_err(unwritable)?;
-    files.replace(path, &bytes, 0o600)
+    serde_json::to_vec(&framed).map_err(unwritable)
 }
 
 /// FNV-1a, 64 bits, of the body's canonical text (`serde_json` sorts the members of a `Value`).

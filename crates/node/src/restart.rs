@@ -1,15 +1,15 @@
 //! What happens once at start: a saved upgrade object is found, judged, and restored or put aside.
 
 use api::{
-    DeploymentId, HandoverStamp, ImageBasedUpgrade, ImageBasedUpgradeStatus, OcpVersion,
-    SeedImageRef, Stage, StaterootName, Timestamp, handover, saved_cr,
+    HandoverStamp, ImageBasedUpgrade, ImageBasedUpgradeStatus, OcpVersion, SeedImageRef, Stage,
+    StaterootName, Timestamp, handover, saved_cr,
 };
 use planner::{ErrorKind, FailedBoot, Occasion, Saved, Side, TargetRecord, Verdict};
 
-use crate::observe::has_logs;
+use crate::observe::{has_logs, only_booted};
 use crate::ports::{NodePath, Ports};
 use crate::record::{self, Record};
-use crate::{PortError, PortResult};
+use crate::{PortResult, steps};
 
 /// Longest saved object that is read, bytes. An object in etcd is at most 1.5 MiB.
 const LIMIT: u64 = 8 << 20;
@@ -52,17 +52,12 @@ pub fn restore_saved(ports: &Ports<'_>) -> PortResult<Restored> {
         Err(error) => return quarantine(ports, &bytes, &engine::error_chain(&error)),
     };
     let deployments = ports.ostree.deployments()?;
-    let booted = only_booted(
-        deployments
-            .iter()
-            .filter(|found| found.booted)
-            .map(|found| &found.id),
-    )?;
+    let booted = only_booted(&deployments)?;
     let target = target_of(&ibu);
     let stateroots = ports.ostree.stateroots()?;
     let failed = failed_boot(ports, stamp.as_ref())?;
     let tried = match stamp.as_ref().map(|stamp| &stamp.target) {
-        Some(target) if target != booted => {
+        Some(target) if *target != booted => {
             deployments.first().is_some_and(|first| first.id == *target)
                 || failed.is_some()
                 || has_logs(ports, &target.stateroot)?
@@ -72,8 +67,8 @@ pub fn restore_saved(ports: &Ports<'_>) -> PortResult<Restored> {
     let verdict = planner::restore(&Saved {
         stamp: stamp.as_ref(),
         target: target.as_ref(),
-        says_more: says_more(&ibu),
-        booted,
+        says_more: steps::says_more(&ibu),
+        booted: &booted,
         boot_id: &ports.clock.boot_id().0,
         stateroots: &stateroots,
         tried,
@@ -125,31 +120,9 @@ fn failed_boot(ports: &Ports<'_>, stamp: Option<&HandoverStamp>) -> PortResult<O
     Ok(failed.filter(is_ours))
 }
 
-fn only_booted<'d>(
-    mut booted: impl Iterator<Item = &'d DeploymentId>,
-) -> PortResult<&'d DeploymentId> {
-    match (booted.next(), booted.next()) {
-        (Some(only), None) => Ok(only),
-        _ => Err(PortError::plain(
-            ErrorKind::Transient,
-            "the booted deployment is not known",
-        )),
-    }
-}
-
 fn target_of(ibu: &ImageBasedUpgrade) -> Option<StaterootName> {
     let version: OcpVersion = ibu.spec.seed_version().parse().ok()?;
     Some(StaterootName::for_version(&version))
-}
-
-/// A rollback was asked for, or the failure text is not the one that is written beforehand (contract 9.3 rewrites it).
-fn says_more(ibu: &ImageBasedUpgrade) -> bool {
-    let failure = ibu
-        .status
-        .as_ref()
-        .and_then(|status| planner::failure_text(status, Stage::Upgrade));
-    ibu.spec.stage() == Ok(Some(Stage::Rollback))
-        || failure.is_some_and(|text| text != api::message::UNCONTROLLED_ROLLBACK)
 }
 
 /// Puts the saved object aside. Where an upgrade was under way, the live object is rebuilt as one that failed: it says

@@ -1,6 +1,6 @@
 //! The decision: where the upgrade is, and what is done next.
 
-use api::{Condition, ImageBasedUpgradeSpec, Phase, Reason, Stage, message};
+use api::{Condition, ImageBasedUpgradeSpec, Phase, Reason, Stage, Timestamp, message};
 
 use crate::facts::{Facts, RunFact};
 use crate::failure::{Disposition, disposition};
@@ -24,6 +24,10 @@ pub enum Why {
     Booted,
     /// The reconfiguration of the target.
     PostPivot,
+    /// The return that somebody else carries out.
+    Return,
+    /// A deployment to return to.
+    Origin,
 }
 
 /// What is done.
@@ -50,6 +54,8 @@ pub struct Said {
     pub work: Option<String>,
     /// The phase under way, for the history.
     pub phase: Option<Phase>,
+    /// Until when the origin can be returned to, once it is known.
+    pub rollback_until: Option<Timestamp>,
     /// The refused request.
     pub refused: Option<(Stage, Refusal)>,
 }
@@ -179,6 +185,7 @@ fn work(spec: &ImageBasedUpgradeSpec, state: State, spoken: &str, facts: &Facts)
     match state {
         State::PrepInProgress => prep::decide(spec, facts),
         State::UpgradeInProgress => upgrade::decide(spec, facts),
+        State::UpgradeFailed if facts.side == Side::Target => upgrade::failed(spoken, facts),
         State::RollbackInProgress | State::RollbackFailed => rollback::decide(state, spoken, facts),
         State::Aborting | State::AbortFailed => idle::abort(state, spoken, facts),
         State::Finalizing | State::FinalizeFailed => idle::finalize(state, spoken, facts),
@@ -187,7 +194,7 @@ fn work(spec: &ImageBasedUpgradeSpec, state: State, spoken: &str, facts: &Facts)
 }
 
 /// A position without work of its own but to disarm what watched over the way to it. A run that outlived its position is stopped.
-fn resting(state: State, spoken: &str, facts: &Facts) -> Decision {
+pub(crate) fn resting(state: State, spoken: &str, facts: &Facts) -> Decision {
     match &facts.run {
         RunFact::Running { plan, .. } if *plan != PlanName::Disarm => {
             Decision::stay(state, facts.side, spoken, Act::Wait(Why::OtherWork))

@@ -15,6 +15,7 @@ use crate::failure::ErrorKind;
 use crate::image_facts::ImageFacts;
 use crate::state::Side;
 use crate::step::PlanName;
+use crate::verdict::VerdictFact;
 
 /// A seed image, resolved once: from here on only digests are used.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -355,6 +356,15 @@ pub struct Facts {
     pub run: RunFact,
     /// The reconfiguration; looked at on the target side only.
     pub post_pivot: PostPivot,
+    /// The verdict on the upgrade: in the target its own, in an origin that the node returned to unasked the one that the target
+    /// left behind.
+    pub verdict: VerdictFact,
+    /// The user has not switched off that a failed upgrade behind the pivot leads back.
+    pub returns: bool,
+    /// The init monitor may still run, at this boot or a later one; looked at behind the completion only.
+    pub monitor_armed: bool,
+    /// Until when the origin can be returned to, because of its certificates (contract 5.5); `None` = nobody knows, or looked.
+    pub rollback_until: Option<Timestamp>,
     /// The node rebooted behind the commit point of a pivot and runs the origin again, asked by nobody.
     pub returned: bool,
     /// The release that the boot loader returned from.

@@ -6,8 +6,9 @@ use api::{StaterootName, message};
 use crate::decide::{Act, Decision, Pending, noted, pending};
 use crate::facts::Facts;
 use crate::failure::{LONGEST_BACKOFF, due};
-use crate::state::State;
+use crate::state::{Side, State};
 use crate::step::{Plan, PlanName, Step};
+use crate::verdict::disarm_monitor;
 
 /// The two ways to Idle.
 struct Way {
@@ -90,6 +91,10 @@ fn removal(name: PlanName, facts: &Facts) -> Plan {
     steps.push(Step::DisarmFallback);
     // Before what needs space itself.
     steps.push(Step::ReleaseSpace);
+    if facts.side == Side::Target {
+        // Asked for before the completion had been followed up.
+        steps.push(disarm_monitor());
+    }
     // What runs is never removed, whatever the records say.
     let runs = |stateroot: &StaterootName| {
         facts

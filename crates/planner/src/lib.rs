@@ -11,6 +11,7 @@ mod idle;
 mod image_facts;
 mod kernel_arguments;
 mod limits;
+mod monitor;
 mod precache_list;
 mod prep;
 mod project;
@@ -21,6 +22,7 @@ mod state;
 mod step;
 mod transition;
 mod upgrade;
+mod verdict;
 
 pub use boot::{
     BootAct, BootFacts, FALLBACK_ATTEMPTS, FailedBoot, FallbackNote, FallbackState, Noted,
@@ -39,6 +41,7 @@ pub use failure::{Disposition, ErrorKind, LONGEST_BACKOFF, backoff, disposition}
 pub use image_facts::{ImageFacts, PrecachePolicy, PrecacheRecord, PrecacheTally};
 pub use kernel_arguments::rebooting;
 pub use limits::{FetchLimits, Limits};
+pub use monitor::{BOOT_LIMIT, ConfigFact, Disarmed, GRACE, MonitorAct, MonitorFacts, watch_over};
 pub use precache_list::images;
 pub use project::{
     Occasion, end_pre_pivot, failed_upgrade, failure_text, mark_uncontrolled_return, project,
@@ -47,5 +50,6 @@ pub use project::{
 pub use reconfigure::{finish_reconfiguration, reconfigure};
 pub use restore::{Saved, Verdict, restore};
 pub use state::{Overlay, Parsed, Side, State, parse};
-pub use step::{BOOT_RESERVE, Plan, PlanName, SYSROOT_RESERVE, Step};
+pub use step::{BOOT_RESERVE, Owner, Plan, PlanName, SYSROOT_RESERVE, Step};
 pub use transition::{Refusal, Transition, transition, valid_next};
+pub use verdict::{Return, VerdictFact, automatic_return};

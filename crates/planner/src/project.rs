@@ -42,6 +42,9 @@ pub fn project(
     history(&mut status.history, decision, occasion.now);
     status.observed_generation = Some(occasion.generation);
     status.valid_next_stages = decision.valid_next.to_vec();
+    if let Some(until) = decision.said.rollback_until {
+        status.rollback_availability_expiration = Some(until);
+    }
     if matches!(decision.state, State::Idle | State::RollbackInProgress) {
         status.rollback_availability_expiration = None;
     }

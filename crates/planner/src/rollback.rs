@@ -1,5 +1,6 @@
 //! Rollback: back to exactly the origin that was recorded at the pivot.
 
+use api::verdict::{Judge, Outcome};
 use api::{DeploymentId, message};
 
 use crate::decide::{Act, Decision, Pending, noted, pending};
@@ -7,6 +8,7 @@ use crate::facts::Facts;
 use crate::failure::{LONGEST_BACKOFF, due};
 use crate::state::{Side, State};
 use crate::step::{Plan, PlanName, Step};
+use crate::verdict::VerdictFact;
 
 pub(crate) fn decide(state: State, spoken: &str, facts: &Facts) -> Decision {
     if facts.side == Side::Origin {
@@ -17,9 +19,10 @@ pub(crate) fn decide(state: State, spoken: &str, facts: &Facts) -> Decision {
         );
     }
     let text = match state {
-        State::RollbackFailed => spoken,
-        _ => message::INITIATING_ROLLBACK,
+        State::RollbackFailed => spoken.to_owned(),
+        _ => noted(message::INITIATING_ROLLBACK, &warning(facts)),
     };
+    let text = text.as_str();
     // A failed rollback is tried again by itself: there is nothing else that a node behind its pivot could do.
     let failed = |error: String| {
         let act = if state == State::RollbackFailed {
@@ -65,27 +68,44 @@ pub(crate) fn decide(state: State, spoken: &str, facts: &Facts) -> Decision {
     )
 }
 
+/// The certificates of the origin have expired, as far as anybody knows: it may come back without being healthy at once.
+fn warning(facts: &Facts) -> String {
+    match (&facts.origin, facts.rollback_until) {
+        (Some(origin), Some(until)) if facts.now >= until => {
+            message::origin_expired(&origin.stateroot, until)
+        }
+        _ => String::new(),
+    }
+}
+
 fn back(facts: &Facts, booted: &DeploymentId, origin: DeploymentId) -> Plan {
     let stamp = facts.stamp(&origin, booted);
+    // A completed upgrade is rolled back only here, where the user asks for it; before that this is a verdict like others.
+    let verdict = (facts.verdict == VerdictFact::None).then(|| Step::RecordVerdict {
+        outcome: Outcome::Rollback,
+        judge: Judge::User,
+        reason: message::ROLLBACK_REQUESTED.to_owned(),
+    });
+    let steps = verdict.into_iter().chain([
+        Step::SaveHandover {
+            stateroot: origin.stateroot.clone(),
+            stamp,
+        },
+        Step::SyncStateroots {
+            stateroots: vec![booted.stateroot.clone(), origin.stateroot.clone()],
+        },
+        // Before the switch, which would make it name the target. Cut off here, the target's own boot arms it again.
+        Step::DisarmFallback,
+        Step::SetDefault { deployment: origin },
+        Step::Reboot {
+            reason: "rollback".to_owned(),
+            boot_id: facts.boot_id.clone(),
+            // The way back stays open, whoever reboots.
+            otherwise: None,
+        },
+    ]);
     Plan {
         name: PlanName::Return,
-        steps: vec![
-            Step::SaveHandover {
-                stateroot: origin.stateroot.clone(),
-                stamp,
-            },
-            Step::SyncStateroots {
-                stateroots: vec![booted.stateroot.clone(), origin.stateroot.clone()],
-            },
-            // Before the switch, which would make it name the target. Cut off here, the target's own boot arms it again.
-            Step::DisarmFallback,
-            Step::SetDefault { deployment: origin },
-            Step::Reboot {
-                reason: "rollback".to_owned(),
-                boot_id: facts.boot_id.clone(),
-                // The way back stays open, whoever reboots.
-                otherwise: None,
-            },
-        ],
+        steps: steps.collect(),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use api::configuration::PublicKey;
 use api::rollback_config::RollbackConfig;
+use api::verdict::{Judge, Outcome};
 use api::{DeploymentId, Digest, HandoverStamp, ImageRef, Stage, StaterootName};
 use serde::{Deserialize, Serialize};
 
@@ -36,17 +37,55 @@ pub enum PlanName {
     Pivot,
     /// The target's first boot: this site's identity.
     Reconfigure,
+    /// Upgrade, behind the pivot: the verdict that the target stays.
+    Complete,
+    /// Upgrade, behind its completion: nobody watches over it any more.
+    Disarm,
     /// Rollback: back to the origin.
     Return,
-    /// Upgrade: the boot loader's way back is not needed any more.
-    Disarm,
+    /// Back to the origin because the controller says so, unasked.
+    AutomaticReturn,
+    /// The same by the service of the first boot.
+    PostPivotReturn,
+    /// The same by the init monitor.
+    MonitorReturn,
     /// Idle: undo what Prep made.
     Abort,
     /// Idle: forget the release that is not booted.
     Finalize,
 }
 
+/// A process that carries plans out.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
+pub enum Owner {
+    /// The controller.
+    Controller,
+    /// The service of the first boot.
+    PostPivot,
+    /// The init monitor.
+    InitMonitor,
+}
+
 impl PlanName {
+    /// All of them.
+    pub const ALL: [PlanName; 15] = [
+        PlanName::InspectSeed,
+        PlanName::VerifySeed,
+        PlanName::FetchSeed,
+        PlanName::InstallStateroot,
+        PlanName::Precache,
+        PlanName::Pivot,
+        PlanName::Reconfigure,
+        PlanName::Complete,
+        PlanName::Disarm,
+        PlanName::Return,
+        PlanName::AutomaticReturn,
+        PlanName::PostPivotReturn,
+        PlanName::MonitorReturn,
+        PlanName::Abort,
+        PlanName::Finalize,
+    ];
+
     /// The name in journals, logs and `status`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -57,8 +96,12 @@ impl PlanName {
             PlanName::Precache => "precache",
             PlanName::Pivot => "pivot",
             PlanName::Reconfigure => "reconfigure",
-            PlanName::Return => "return",
+            PlanName::Complete => "complete",
             PlanName::Disarm => "disarm",
+            PlanName::Return => "return",
+            PlanName::AutomaticReturn => "automatic-return",
+            PlanName::PostPivotReturn => "post-pivot-return",
+            PlanName::MonitorReturn => "monitor-return",
             PlanName::Abort => "abort",
             PlanName::Finalize => "finalize",
         }
@@ -72,10 +115,43 @@ impl PlanName {
             | PlanName::FetchSeed
             | PlanName::InstallStateroot
             | PlanName::Precache => Stage::Prep,
-            PlanName::Pivot | PlanName::Reconfigure | PlanName::Disarm => Stage::Upgrade,
+            PlanName::Pivot
+            | PlanName::Reconfigure
+            | PlanName::Complete
+            | PlanName::Disarm
+            | PlanName::AutomaticReturn
+            | PlanName::PostPivotReturn
+            | PlanName::MonitorReturn => Stage::Upgrade,
             PlanName::Return => Stage::Rollback,
             PlanName::Abort | PlanName::Finalize => Stage::Idle,
         }
+    }
+
+    /// The plan of this journal name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|plan| plan.as_str() == name)
+    }
+
+    /// The process that carries it out. Several keep journals on one node, each its own.
+    pub fn owner(self) -> Owner {
+        match self {
+            PlanName::Reconfigure | PlanName::PostPivotReturn => Owner::PostPivot,
+            PlanName::MonitorReturn => Owner::InitMonitor,
+            _ => Owner::Controller,
+        }
+    }
+
+    /// Whether it takes back what was done, or ends it: what the kept space is for.
+    pub fn leads_back(self) -> bool {
+        matches!(
+            self,
+            PlanName::Return
+                | PlanName::AutomaticReturn
+                | PlanName::PostPivotReturn
+                | PlanName::MonitorReturn
+                | PlanName::Abort
+                | PlanName::Finalize
+        )
     }
 }
 
@@ -234,6 +310,30 @@ pub enum Step {
         stateroot: StaterootName,
         /// Ids of this pivot.
         stamp: HandoverStamp,
+    },
+    /// Decide for all: create the verdict, or find that it says the same already.
+    RecordVerdict {
+        /// What is decided.
+        outcome: Outcome,
+        /// Who decides.
+        judge: Judge,
+        /// Why; no secrets.
+        reason: String,
+    },
+    /// Write into the origin's own copy of the upgrade object why the node comes back. A copy that says more already stays, and
+    /// one that cannot be read or is of another upgrade is left as it is.
+    TellOrigin {
+        /// Where the copy is.
+        origin: StaterootName,
+        /// What the upgrade led to.
+        target: DeploymentId,
+        /// Why.
+        reason: String,
+    },
+    /// Stop the init monitor and remove its unit.
+    DisarmMonitor {
+        /// Its name.
+        unit: String,
     },
     /// Make both stateroots durable.
     SyncStateroots {
@@ -399,6 +499,9 @@ impl Step {
             Step::WriteRollbackConfig { .. } => "write-rollback-config",
             Step::SaveOriginCopy { .. } => "save-origin-copy",
             Step::SaveHandover { .. } => "save-handover",
+            Step::RecordVerdict { .. } => "record-verdict",
+            Step::TellOrigin { .. } => "tell-origin",
+            Step::DisarmMonitor { .. } => "disarm-monitor",
             Step::SyncStateroots { .. } => "sync-stateroots",
             Step::EnsureBootUnit { .. } => "ensure-boot-unit",
             Step::ArmFallback { .. } => "arm-fallback",

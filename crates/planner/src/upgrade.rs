@@ -1,14 +1,16 @@
 //! Upgrade: on the origin up to the reboot, on the target from its first boot on.
 
+use api::verdict::Judge;
 use api::{DeploymentId, ImageBasedUpgradeSpec, Phase, message};
 
 use crate::boot::{FALLBACK_ATTEMPTS, FallbackState};
 use crate::check::{self, Subject};
-use crate::decide::{Act, Decision, Pending, Why, noted, pending};
-use crate::facts::{ClusterKnowledge, Facts, PostPivot, TargetRecord};
+use crate::decide::{Act, Decision, Pending, Why, noted, pending, resting as at_rest};
+use crate::facts::{ClusterKnowledge, Facts, Health, PostPivot, TargetRecord};
 use crate::failure::{LONGEST_BACKOFF, due};
 use crate::state::{Side, State};
 use crate::step::{Plan, PlanName, Step};
+use crate::verdict::{self, Return, VerdictFact, automatic_return};
 
 /// Seconds until an unhealthy cluster is looked at again (contract 5.1).
 const HEALTH_AGAIN: u64 = 20;
@@ -39,7 +41,12 @@ fn before_pivot(spec: &ImageBasedUpgradeSpec, facts: &Facts) -> Decision {
         return fail(&failed.text());
     }
     if facts.returned {
-        return fail(message::UNCONTROLLED_ROLLBACK);
+        // The target's verdict says why, even where its message to this side was lost.
+        let known = facts.verdict.rollback();
+        return match (&facts.verdict, known) {
+            (VerdictFact::Decided(_), Some((_, reason))) => fail(&reason),
+            _ => fail(message::UNCONTROLLED_ROLLBACK),
+        };
     }
     match pending(&facts.run, &[PlanName::Pivot]) {
         Pending::Failed(error) => {
@@ -171,26 +178,36 @@ fn fallback(
     (Some(unit), Some(armed))
 }
 
-/// A position at rest on either side of the pivot, where nothing is to be returned from. What the boot loader would still do
-/// is taken back; on the origin the switch first, which may be what failed.
+/// A position at rest on either side of the pivot, where nothing is to be returned from. What the boot loader and the init
+/// monitor would still do is taken back; on the origin the switch first, which may be what failed.
 pub(crate) fn resting(state: State, spoken: &str, facts: &Facts) -> Decision {
     let rest = |act| Decision::stay(state, facts.side, spoken, act);
     let Ok(booted) = &facts.booted else {
         return rest(Act::Nothing);
     };
-    let steps = match (state, facts.side) {
-        (State::UpgradeCompleted, Side::Target) => vec![],
-        (State::UpgradeFailed, Side::Origin) => vec![Step::SetDefault {
-            deployment: booted.clone(),
-        }],
+    let (first, monitor) = match (state, facts.side) {
+        (State::UpgradeCompleted, Side::Target) => (None, facts.monitor_armed),
+        (State::UpgradeFailed, Side::Origin) => {
+            let deployment = booted.clone();
+            (Some(Step::SetDefault { deployment }), false)
+        }
         _ => return rest(Act::Nothing),
     };
-    if !matches!(facts.fallback, FallbackState::Armed { .. }) {
+    let armed = matches!(facts.fallback, FallbackState::Armed { .. });
+    if !armed && !monitor {
         return rest(Act::Nothing);
     }
+    let loader = armed.then_some(Step::DisarmFallback);
+    // It finds the verdict by itself too, and then does nothing.
+    let monitor = monitor.then(verdict::disarm_monitor);
     let plan = Plan {
         name: PlanName::Disarm,
-        steps: steps.into_iter().chain([Step::DisarmFallback]).collect(),
+        steps: first
+            .filter(|_| armed)
+            .into_iter()
+            .chain(loader)
+            .chain(monitor)
+            .collect(),
     };
     match pending(&facts.run, &[PlanName::Disarm]) {
         Pending::Free => rest(Act::Run(plan)),
@@ -203,27 +220,139 @@ pub(crate) fn resting(state: State, spoken: &str, facts: &Facts) -> Decision {
     }
 }
 
+/// Seconds between two questions for what is not healthy yet; the API server answers them from its memory.
+const ASK_AGAIN: u64 = 1;
+
 fn after_pivot(facts: &Facts) -> Decision {
     let state = State::UpgradeInProgress;
-    let wait = |note: &str| {
-        Decision::stay(state, facts.side, note, Act::Wait(Why::PostPivot))
-            .within(Phase::PostPivot)
-            .again(1)
+    if facts.verdict.is_completed() {
+        let text = message::UPGRADE_COMPLETED;
+        // Also when it was over before anybody looked: the history tells it either way.
+        let mut decision = expiring(
+            facts,
+            Decision::record(State::UpgradeCompleted, facts.side, text),
+        );
+        decision.said.work = Some(format!("{text}; {}", message::SEED_CRYPTO_KEPT));
+        return decision;
+    }
+    if let Some((judge, reason)) = facts.verdict.rollback() {
+        return returning(state, &reason, judge, reason.clone(), facts).within(Phase::PostPivot);
+    }
+    let wait = |why, text: &str| {
+        let decision = Decision::stay(state, facts.side, text, Act::Wait(why));
+        expiring(facts, decision.again(ASK_AGAIN))
     };
+    let stabilizing = |text: &str| format!("{}{text}", message::WAIT_AFTER_PIVOT_PREFIX);
     match &facts.post_pivot {
-        PostPivot::Running { progress } => {
-            wait(&format!("{}{progress}", message::WAIT_AFTER_PIVOT_PREFIX))
+        PostPivot::Running { progress: text } | PostPivot::Failing { error: text } => {
+            return wait(Why::PostPivot, &stabilizing(text));
         }
-        PostPivot::Failing { error } => {
-            wait(&format!("{}{error}", message::WAIT_AFTER_PIVOT_PREFIX))
+        PostPivot::Finished => {}
+    }
+    match pending(&facts.run, &[PlanName::Complete]) {
+        Pending::Failed(error) if !due(&facts.run) => {
+            return wait(Why::Backoff, &stabilizing(&error));
         }
-        PostPivot::Finished => {
-            let text = message::UPGRADE_COMPLETED;
-            let mut decision = Decision::record(State::UpgradeCompleted, facts.side, text)
-                // Also when it was over before anybody looked: the history tells it either way.
-                .within(Phase::PostPivot);
-            decision.said.work = Some(format!("{text}; {}", message::SEED_CRYPTO_KEPT));
-            decision
+        Pending::Failed(_) | Pending::Free => {}
+        Pending::Wait { why, note, again } => {
+            let mut decision = wait(why, &noted(message::IN_PROGRESS, &note));
+            decision.look_again = again;
+            return decision;
         }
     }
+    let health = match &facts.cluster {
+        ClusterKnowledge::NotAsked => return wait(Why::Cluster, message::IN_PROGRESS),
+        ClusterKnowledge::Unknown { error, .. } => {
+            return wait(Why::Cluster, &stabilizing(error));
+        }
+        ClusterKnowledge::Known(cluster) => &cluster.health,
+    };
+    match unhealthy(health) {
+        Some(text) => wait(Why::Cluster, &text),
+        None => {
+            let act = Act::Run(verdict::complete());
+            expiring(
+                facts,
+                Decision::stay(state, facts.side, message::IN_PROGRESS, act),
+            )
+        }
+    }
+}
+
+/// What a decision behind the pivot tells besides its text.
+fn expiring(facts: &Facts, decision: Decision) -> Decision {
+    let mut decision = decision.within(Phase::PostPivot);
+    decision.said.rollback_until = facts.rollback_until;
+    decision
+}
+
+/// What is not healthy, in the words of the contract's two gates (5.3, steps 2 and 7).
+fn unhealthy(health: &Health) -> Option<String> {
+    let listed =
+        |names: &[String], text: fn(&[String]) -> String| (!names.is_empty()).then(|| text(names));
+    let mandatory: Vec<String> = [
+        listed(&health.operators, message::operators_not_ready),
+        listed(&health.pools, message::pools_not_ready),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let (prefix, failures) = match (mandatory.as_slice(), health.node.as_slice()) {
+        ([], []) => return None,
+        ([], node) => (message::WAIT_BEFORE_COMPLETION_PREFIX, node),
+        (mandatory, _) => (message::WAIT_AFTER_PIVOT_PREFIX, mandatory),
+    };
+    Some(format!("{prefix}{}", message::health_failed(failures)))
+}
+
+/// A failed upgrade in the target: back, unless the user wants it left as it is or it has completed before.
+pub(crate) fn failed(spoken: &str, facts: &Facts) -> Decision {
+    let state = State::UpgradeFailed;
+    if facts.verdict.is_completed() {
+        return at_rest(state, spoken, facts);
+    }
+    match facts.verdict.rollback() {
+        Some((judge, reason)) => returning(state, spoken, judge, reason, facts),
+        None if facts.returns => {
+            let reason = format!("{}{spoken}", message::ROLLBACK_BY_FAILURE_PREFIX);
+            returning(state, spoken, Judge::Controller, reason, facts)
+        }
+        None => at_rest(state, spoken, facts),
+    }
+}
+
+/// Behind a verdict to go back. Whoever made it carries it out, and the init monitor where that one is gone.
+fn returning(state: State, text: &str, judge: Judge, reason: String, facts: &Facts) -> Decision {
+    let stay = |act| Decision::stay(state, facts.side, text, act);
+    if judge != Judge::Controller {
+        return stay(Act::Wait(Why::Return)).again(ASK_AGAIN);
+    }
+    match pending(&facts.run, &[PlanName::AutomaticReturn]) {
+        // Every error is tried again: behind a pivot there is nothing else that this node could do.
+        Pending::Failed(_) if !due(&facts.run) => {
+            return stay(Act::Wait(Why::Backoff)).again(ASK_AGAIN);
+        }
+        Pending::Failed(_) | Pending::Free => {}
+        Pending::Wait { why, again, .. } => {
+            let mut decision = stay(Act::Wait(why));
+            decision.look_again = again;
+            return decision;
+        }
+    }
+    let booted = facts.booted.as_ref().ok();
+    let origin = facts
+        .origin
+        .as_ref()
+        .filter(|origin| booted.is_some_and(|booted| booted.stateroot != origin.stateroot));
+    let (Some(booted), Some(origin)) = (booted, origin) else {
+        return stay(Act::Wait(Why::Origin)).again(LONGEST_BACKOFF);
+    };
+    stay(Act::Run(automatic_return(Return {
+        plan: PlanName::AutomaticReturn,
+        judge,
+        reason,
+        booted: booted.clone(),
+        origin: origin.clone(),
+        boot_id: facts.boot_id.clone(),
+    })))
 }

@@ -1,5 +1,6 @@
 //! What must hold between any two operations, by name.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::{DeploymentId, StaterootName, path, saved_cr};
@@ -22,6 +23,8 @@ pub struct Guard {
     default: Option<DeploymentId>,
     /// Nothing has been looked at yet.
     unseen: bool,
+    /// Verdicts that were seen on the disk.
+    verdicts: BTreeMap<Arc<str>, Arc<[u8]>>,
 }
 
 impl Guard {
@@ -32,7 +35,13 @@ impl Guard {
             baseline: Some(Arc::new(machine.disk.clone())),
             default: default(&machine.disk),
             unseen: true,
+            verdicts: BTreeMap::new(),
         }
+    }
+
+    /// Somebody damages the verdicts: what they were counts no more.
+    pub fn forget_verdicts(&mut self) {
+        self.verdicts.clear();
     }
 
     /// The deployment that the walk started from.
@@ -77,6 +86,18 @@ impl Guard {
             }
             if let Some(text) = self.default_changes_only_in_pivot_and_return(machine, plan) {
                 say("default_changes_only_in_pivot_and_return", text);
+            }
+        }
+        for path in disk.iter().filter(|path| path.ends_with(path::VERDICT)) {
+            let Some(content) = machine.disk.content(path) else {
+                continue;
+            };
+            let known = self
+                .verdicts
+                .entry(path.clone())
+                .or_insert_with(|| content.clone());
+            if known != content {
+                say("one_verdict", format!("{path} was changed"));
             }
         }
         for (name, tree, touched) in [
@@ -133,6 +154,10 @@ impl Guard {
             // Back to what is booted where a run is taken up behind its switch: what boots next is not written to.
             Some(PlanName::Pivot) => !to_origin || *now == machine.boot.booted,
             Some(PlanName::Return) => to_origin,
+            // Unasked only behind a verdict, and never what has completed.
+            Some(
+                PlanName::AutomaticReturn | PlanName::PostPivotReturn | PlanName::MonitorReturn,
+            ) => to_origin && may_go_back(machine),
             // An abort behind the switch and before the reboot.
             Some(PlanName::Abort | PlanName::Disarm) => *now == machine.boot.booted,
             // The early unit of the origin, which the boot loader returned to.
@@ -140,6 +165,17 @@ impl Guard {
             _ => false,
         };
         (!allowed).then(|| format!("from {was:?} to {now} in {plan:?}"))
+    }
+}
+
+/// Whether the target's verdict is to go back; one that nobody can read counts as that.
+fn may_go_back(machine: &Machine) -> bool {
+    let verdict = machine.disk.content(&machine.path(path::VERDICT));
+    let read = verdict.map(|content| serde_json::from_slice::<serde_json::Value>(content));
+    match read {
+        None => false,
+        Some(Ok(read)) => read["body"]["outcome"] != "completed",
+        Some(Err(_)) => true,
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod invariant;
 mod machine;
+mod monitor;
 mod node;
 mod ports;
 mod same;
@@ -20,7 +21,7 @@ pub mod template;
 mod tree;
 
 pub use invariant::Guard;
-pub use machine::{Loss, Machine};
+pub use machine::{BROKEN, Loss, Machine};
 pub use node::{Fault, Moment, Node};
 pub use same::Essence;
 pub use seed_image::{Commit, SeedImage};

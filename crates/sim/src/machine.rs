@@ -26,6 +26,9 @@ pub(crate) const CONTAINERS: &str = "/containers";
 /// How long the API server takes to answer after its start.
 const API_STARTS_IN: u64 = 1500;
 
+/// Where this is in `/etc`, kubelet starts no API server.
+pub const BROKEN: &str = "kubelet-broken";
+
 /// One boot entry.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub(crate) struct BootEntry {
@@ -238,7 +241,8 @@ impl Machine {
     /// Starts a unit.
     pub(crate) fn start(&mut self, unit: &str) {
         self.boot.active.insert(unit.to_owned());
-        if unit == names::KUBELET_UNIT && self.boot.api_at.is_none() {
+        let works = self.cache.get(&self.etc(BROKEN)).is_none();
+        if unit == names::KUBELET_UNIT && self.boot.api_at.is_none() && works {
             self.boot.api_at = Some(self.boot.uptime + API_STARTS_IN);
         }
     }
@@ -414,6 +418,23 @@ impl Machine {
     /// The physical path of a file of the running system.
     pub fn path(&self, absolute: &str) -> String {
         self.resolve(&NodePath::booted(absolute))
+    }
+
+    pub(crate) fn booted_stateroot(&self) -> StaterootName {
+        self.boot.booted.stateroot.clone()
+    }
+
+    /// Somebody sets the clock forward or back, in seconds.
+    pub fn move_clock(&mut self, seconds: i64) {
+        self.now = self.now.saturating_add_signed(seconds.saturating_mul(1000));
+    }
+
+    /// What boots by default, as the boot entries have it.
+    pub fn default(&self) -> Option<DeploymentId> {
+        Self::entries(&self.disk)
+            .into_iter()
+            .next()
+            .map(|entry| entry.id)
     }
 
     /// The booted deployment.

@@ -8,7 +8,7 @@ use std::thread::ThreadId;
 
 use api::Stage;
 use node::ports::Ports;
-use node::{ErrorKind, PortError, PortResult};
+use node::{ErrorKind, MonitorMemory, PortError, PortResult};
 use planner::PlanName;
 
 use crate::invariant::Guard;
@@ -32,7 +32,12 @@ pub enum Fault {
     Conflict(u64),
     /// The user asks for stage Idle there. Inside a run the controller notices it before that call goes on.
     Stop(u64),
+    /// The init monitor's deadline has passed there, and it acts before that call goes on.
+    Deadline(u64),
 }
+
+/// Longer than any deadline, milliseconds.
+const DEADLINE: u64 = 2 * 3600 * 1000;
 
 /// The worker's end of a meeting: it tells that it is there, and waits to be sent on.
 pub(crate) struct Meeting {
@@ -63,6 +68,8 @@ pub(crate) enum Off {
     Killed,
     PowerCut,
     Reboot,
+    /// Nobody looks any longer.
+    TimeOver,
 }
 
 /// A machine's state between two operations, and how many operations in a row left it so.
@@ -97,6 +104,14 @@ pub(crate) struct Inner {
     pub plan: Option<PlanName>,
     pub violations: Vec<String>,
     pub last_operation: String,
+    /// What the init monitor's process remembers.
+    pub(crate) monitor: MonitorMemory,
+    /// It looks at this moment.
+    pub(crate) monitoring: bool,
+    /// Uptime of its next look, seconds.
+    pub(crate) next_look: u64,
+    /// When the drive ends, in milliseconds of the machine's clock.
+    pub(crate) until: u64,
     /// Numbers of the operations that were status writes.
     pub publishes: Vec<u64>,
 }
@@ -122,6 +137,10 @@ impl Node {
             plan: None,
             violations: Vec::new(),
             last_operation: String::new(),
+            monitor: MonitorMemory::default(),
+            monitoring: false,
+            next_look: 0,
+            until: u64::MAX,
             publishes: Vec::new(),
         }))
     }
@@ -216,10 +235,29 @@ impl Node {
                 }
                 return self.alive();
             }
+            Some(Fault::Deadline(when)) if when == at => {
+                inner.fault = None;
+                inner.machine.pass_time(DEADLINE);
+                inner.next_look = 0;
+                drop(inner);
+                self.let_monitor_look();
+                return self.alive();
+            }
             _ => return Ok(()),
         }
         drop(inner);
         self.alive()
+    }
+
+    /// Ends the drive when its time is over.
+    pub(crate) fn end_in_time(&self) {
+        let mut inner = self.lock();
+        if inner.off.is_none() && inner.machine.now >= inner.until {
+            inner.off = Some(Off::TimeOver);
+        }
+        drop(inner);
+        // On a thread of the product's: it is refused what it does next.
+        drop(self.alive());
     }
 
     /// Whether anybody looks at the states inside of an effect: nobody does in a run that is neither recorded nor armed.

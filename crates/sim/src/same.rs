@@ -8,10 +8,11 @@ use crate::machine::Machine;
 use crate::tree::{Entry, Tree};
 
 /// Paths that are left out, each with the reason.
-const LEFT_OUT: [(&str, &str); 4] = [
+const LEFT_OUT: [(&str, &str); 5] = [
     ("/var/log/", "every boot writes one"),
     ("/var/lib/lca/runs/", "journals tell how it came about"),
     ("/var/lib/etcd/revision", "counts writes"),
+    ("/var/lib/lca/init-monitor.json", "counts boots and seconds"),
     (
         "/var/lib/lca/runs",
         "there is one as soon as there is a journal",
@@ -19,13 +20,14 @@ const LEFT_OUT: [(&str, &str); 4] = [
 ];
 
 /// Members of JSON documents that are left out: times, and names that are never used twice.
-const MEMBERS: [&str; 11] = [
+const MEMBERS: [&str; 12] = [
     "resourceVersion",
     "uid",
     "lastTransitionTime",
     "startTime",
     "completionTime",
     "creationTimestamp",
+    "decidedAt",
     "runId",
     "bootId",
     // The checksum of a record that holds such members.

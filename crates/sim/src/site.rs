@@ -7,7 +7,9 @@ use std::sync::mpsc::channel;
 use api::{ImageBasedUpgradeStatus, SeedImageRef, Stage, names};
 use engine::{Event, Outcome, StopToken};
 use node::ports::{Clock, Cluster, Published};
-use node::{Agent, EarlyPorts, ErrorKind, FirstBoot, boot_good, first_boot, restore_saved};
+use node::{
+    Agent, EarlyPorts, ErrorKind, FirstBoot, boot_good, first_boot_or_return, restore_saved,
+};
 use planner::{BootAct, Plan, PlanName, Side, State, Transition};
 
 use crate::invariant::Guard;
@@ -22,6 +24,9 @@ pub const PROGRAM: &str = "lifecycle-agent sim";
 const PASSES: u32 = 600;
 /// Processes and boots after which it counts as stuck.
 const LIVES: u32 = 40;
+
+/// Seconds of the machine's own time after which it counts as stuck: much more than any deadline.
+const LONGEST: u64 = 100_000;
 
 /// What the user asks for.
 #[derive(Clone, Debug)]
@@ -50,6 +55,7 @@ pub struct Site {
     states: Vec<State>,
     plans: Vec<Plan>,
     loss: Loss,
+    controller_gone: bool,
 }
 
 /// A node does not come to rest.
@@ -80,6 +86,7 @@ impl Site {
             states: Vec::new(),
             plans: Vec::new(),
             loss: Loss::Everything,
+            controller_gone: false,
         }
     }
 
@@ -142,6 +149,11 @@ impl Site {
         inner.fault = fault;
     }
 
+    /// From now on nobody starts the controller of any release but the one that the walk began from.
+    pub fn lose_controller(&mut self) {
+        self.controller_gone = true;
+    }
+
     /// What a power cut takes away.
     pub fn lose(&mut self, loss: Loss) {
         self.loss = loss;
@@ -162,10 +174,33 @@ impl Site {
     /// # Errors
     /// The node does not come to rest, or does not start.
     pub fn drive(&mut self, requests: impl IntoIterator<Item = Request>) -> Result<(), Stuck> {
+        self.drive_within(requests, LONGEST)
+    }
+
+    /// As [`Self::drive`] without requests, for so many seconds of the machine's own time.
+    ///
+    /// # Errors
+    /// The node has not come to rest by then.
+    pub fn drive_for(&mut self, seconds: u64) -> Result<(), Stuck> {
+        self.drive_within([], seconds)
+    }
+
+    fn drive_within(
+        &mut self,
+        requests: impl IntoIterator<Item = Request>,
+        seconds: u64,
+    ) -> Result<(), Stuck> {
         let mut requests: VecDeque<Request> = requests.into_iter().collect();
+        let mut inner = self.node.lock();
+        inner.until = inner.machine.now.saturating_add(seconds * 1000);
+        drop(inner);
         self.node.lock().driver = Some(std::thread::current().id());
         for _ in 0..LIVES {
-            self.node.lock().off = None;
+            let mut inner = self.node.lock();
+            inner.off = None;
+            // A process of its own, which ended with the others.
+            (inner.monitor, inner.monitoring, inner.next_look) = Default::default();
+            drop(inner);
             let ended = catch_unwind(AssertUnwindSafe(|| self.live(&mut requests)));
             begin(&self.node, None);
             let payload = match ended {
@@ -190,6 +225,7 @@ impl Site {
                     inner.machine.lose_power(loss);
                 }
                 Off::Reboot => inner.machine.shut_down(),
+                Off::TimeOver => return Err(Stuck("its time is over".to_owned())),
             }
             if !inner.machine.power_on() {
                 return Err(Stuck("the boot loader finds nothing to start".to_owned()));
@@ -210,6 +246,7 @@ impl Site {
             story,
             states,
             plans,
+            controller_gone,
             ..
         } = self;
         if !node.see(|machine| machine.boot.early_over) {
@@ -223,8 +260,20 @@ impl Site {
             let begun = machine.boot.active.contains(names::POST_PIVOT_UNIT);
             (enabled || begun) && !machine.boot.first_boot_over
         });
+        node.let_monitor_look();
         if unit {
-            run_first_boot(node, program, story)?;
+            // If it sets the default, then to go back.
+            begin(node, Some(PlanName::PostPivotReturn));
+            run_first_boot(node, program, story);
+            begin(node, None);
+        }
+        let origin = node.lock().guard.origin().stateroot.clone();
+        let target = node.see(Machine::booted_stateroot) != origin;
+        if *controller_gone && target {
+            // Longer than the longest deadline that anybody here sets.
+            loop {
+                node.pause(1000);
+            }
         }
         let agent = Agent::new(node.ports(), program.as_str());
         let mut passes = 0..PASSES;
@@ -322,27 +371,27 @@ fn run_early_unit(node: &Node, story: &mut Vec<String>) -> Result<(), Stuck> {
     Err(Stuck("the early unit does not end".to_owned()))
 }
 
-/// The unit of the first boot, started again by systemd when it fails.
-fn run_first_boot(node: &Node, program: &str, story: &mut Vec<String>) -> Result<(), Stuck> {
-    let mut failure = String::new();
-    for _ in 0..10 {
+/// The unit of the first boot, started again by systemd when it fails, for as long as the drive lasts.
+fn run_first_boot(node: &Node, program: &str, story: &mut Vec<String>) {
+    loop {
         let agent = Agent::new(node.ports(), program);
-        match first_boot(&agent, &StopToken::new(), &mut |_: &Event| {}) {
+        match first_boot_or_return(&agent, &StopToken::new(), &mut |_: &Event| {}) {
             Ok(FirstBoot::NothingToDo | FirstBoot::Done) => {
                 story.push("first boot over".to_owned());
                 node.alter(|machine| {
                     machine.boot.active.remove(names::POST_PIVOT_UNIT);
                     machine.boot.first_boot_over = true;
                 });
-                return Ok(());
+                return;
             }
-            Ok(FirstBoot::Stopped) => failure = "stopped".to_owned(),
-            Err(error) => failure = engine::error_chain(&error),
+            Ok(FirstBoot::Stopped) => story.push("first boot: stopped".to_owned()),
+            Err(error) => {
+                let error = engine::error_chain(&error);
+                story.push(format!("first boot: {error}"));
+            }
         }
-        story.push(format!("first boot: {failure}"));
         node.pause(1000);
     }
-    Err(Stuck(format!("the first boot does not end: {failure}")))
 }
 
 fn state_of(status: &ImageBasedUpgradeStatus) -> State {

@@ -122,6 +122,11 @@ fn seed(reference: &str) -> Option<SeedImage> {
                 "systemd/system/multi-user.target.wants/installation-configuration.service",
                 "link",
             ),
+            ("systemd/system/lca-init-monitor.service", "unit"),
+            (
+                "systemd/system/multi-user.target.wants/lca-init-monitor.service",
+                "link",
+            ),
             ("systemd/system/kubelet.service", "unit"),
             (KUBECONFIG, "the way to the API server"),
             ("ssh/ssh_host_ed25519_key", "a key of the seed"),

@@ -36,6 +36,8 @@ fn what_a_file_call_promised_survives_a_power_cut() {
         files
             .create_exclusively(&directory.join("c/file"), b"first", 0o600)
             .unwrap();
+        let second = files.create_exclusively(&directory.join("c/file"), b"second", 0o600);
+        assert!(!second.unwrap());
         files.ensure_directory(&directory.join("d"), 0o755).unwrap();
         files
             .copy_tree(&directory.join("a"), &directory.join("e"))

@@ -63,7 +63,9 @@ impl Tried {
     fn start(&mut self, place: &str, machine: Machine, guard: &Guard) {
         self.runs += 1;
         let before = machine.reboots();
-        let mut site = Site::resumed_within(machine, guard.clone());
+        let mut guard = guard.clone();
+        guard.forget_verdicts();
+        let mut site = Site::resumed_within(machine, guard);
         let mut say = |site: &Site, text: String| {
             let story = site.story().join("\n    ");
             self.wrong.push(format!("{place}: {text}\n    {story}"));

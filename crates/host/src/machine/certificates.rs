@@ -18,12 +18,14 @@ const STATIC_PODS: &str = "etc/kubernetes/static-pod-resources";
 
 /// The earliest end among the certificates that can be read, in seconds since 1970. One of kubelet's has to be: the
 /// contract's date is made of them.
-pub(super) fn until(booted: &Path) -> Told<i64> {
+///
+/// `root` is what `/` is to kubelet's files, a stateroot's directory where that is not booted; below `deployment` is `/etc`.
+pub(super) fn until(root: &Path, deployment: &Path) -> Told<i64> {
     let mut earliest: Option<i64> = None;
-    let mut problem = format!("there is none in {}", booted.join(KUBELET[0]).display());
-    let kubelets = KUBELET.map(|path| booted.join(path));
+    let mut problem = format!("there is none in {}", root.join(KUBELET[0]).display());
+    let kubelets = KUBELET.map(|path| root.join(path));
     for path in &kubelets {
-        match read(path) {
+        match read_below(root, path) {
             Ok(Some(end)) => earliest = Some(earliest.map_or(end, |known| known.min(end))),
             Ok(None) => problem = format!("{} holds no certificate", path.display()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -34,9 +36,22 @@ pub(super) fn until(booted: &Path) -> Told<i64> {
         return Told::Unknown(problem);
     };
     // What cannot be read of these is left out, as with the Go original, which knows kubelet's only.
-    let others = static_pods(&booted.join(STATIC_PODS)).into_iter();
+    let others = static_pods(&deployment.join(STATIC_PODS)).into_iter();
     let others = others.filter_map(|path| read(&path).ok().flatten());
     Told::Known(others.fold(earliest, i64::min))
+}
+
+/// Reads a file that may be a link. An absolute one means the release whose file it is: what it names lies below `root`.
+fn read_below(root: &Path, path: &Path) -> io::Result<Option<i64>> {
+    match fs::read_link(path) {
+        Ok(target) => match target.strip_prefix("/") {
+            Ok(below) => read(&root.join(below)),
+            Err(_) => read(path),
+        },
+        // No link.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => read(path),
+        Err(error) => Err(error),
+    }
 }
 
 fn read(path: &Path) -> io::Result<Option<i64>> {
@@ -90,12 +105,28 @@ mod tests {
 
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
-        assert!(matches!(until(root), Told::Unknown(_)));
+        assert!(matches!(until(root, root), Told::Unknown(_)));
         let pki = root.join("var/lib/kubelet/pki");
         fs::create_dir_all(&pki).unwrap();
         fs::write(pki.join("kubelet-client-current.pem"), "nothing").unwrap();
-        assert!(matches!(until(root), Told::Unknown(_)));
+        assert!(matches!(until(root, root), Told::Unknown(_)));
         fs::write(pki.join("kubelet-server-current.pem"), CERTIFICATE).unwrap();
-        assert_eq!(until(root), Told::Known(end));
+        assert_eq!(until(root, root), Told::Known(end));
+
+        // As kubelet leaves it: a link to what is the newest, seen from the running system.
+        fs::rename(
+            pki.join("kubelet-server-current.pem"),
+            pki.join("kubelet-server-2024.pem"),
+        )
+        .unwrap();
+        for target in [
+            "/var/lib/kubelet/pki/kubelet-server-2024.pem",
+            "kubelet-server-2024.pem",
+        ] {
+            let link = pki.join("kubelet-server-current.pem");
+            std::os::unix::fs::symlink(target, &link).unwrap();
+            assert_eq!(until(root, root), Told::Known(end), "{target}");
+            fs::remove_file(link).unwrap();
+        }
     }
 }

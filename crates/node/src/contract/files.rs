@@ -103,6 +103,32 @@ fn a_file_is_created_once(files: &dyn Files, directory: &NodePath) {
     assert!(!create(b"second"));
     assert_eq!(content(files, &path).as_deref(), Some(b"first".as_slice()));
     assert_eq!(list(files, &directory.join("verdict")), ["file"]);
+    for round in 0..20 {
+        several_create_it(files, &directory.join(&format!("verdict/{round}")));
+    }
+    let made = list(files, &directory.join("verdict"));
+    assert_eq!(made.len(), 21, "{made:?}");
+}
+
+/// One of several wins, and nobody ever sees anything but the winner's whole content.
+fn several_create_it(files: &dyn Files, path: &NodePath) {
+    let contents = [1_u8, 2, 3, 4].map(|number| vec![number; 100_000]);
+    let created: Vec<bool> = std::thread::scope(|scope| {
+        let running = contents.each_ref().map(|content| {
+            scope.spawn(move || {
+                let created = succeeds("creating", files.create_exclusively(path, content, 0o600));
+                let seen = self::content(files, path).unwrap_or_default();
+                assert_eq!(seen.len(), content.len());
+                assert!(seen.iter().all(|byte| Some(byte) == seen.first()));
+                assert!(!created || seen == *content);
+                created
+            })
+        });
+        let joined = running.into_iter().map(|thread| thread.join());
+        joined.map(|won| won.unwrap_or_default()).collect()
+    });
+    let winners = created.iter().filter(|created| **created).count();
+    assert_eq!(winners, 1, "{path}");
 }
 
 fn a_file_grows(files: &dyn Files, directory: &NodePath) {

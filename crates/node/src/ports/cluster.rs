@@ -5,7 +5,7 @@ use std::fmt;
 
 use api::reconfiguration::SeedReconfiguration;
 use api::{ImageBasedUpgrade, ImageBasedUpgradeStatus};
-use planner::ClusterFacts;
+use planner::{ClusterFacts, Health};
 
 use crate::PortResult;
 
@@ -104,6 +104,9 @@ pub trait Cluster: Send + Sync {
 
     /// The facts that the checks need.
     fn facts(&self) -> PortResult<ClusterFacts>;
+
+    /// What is not healthy (contract 5.4), alone: asked again and again while it is waited for.
+    fn health(&self) -> PortResult<Health>;
 
     /// Credentials for the seed's registry: key `.dockerconfigjson` of a Secret in the operator's namespace.
     fn pull_secret(&self, name: &str) -> PortResult<PullSecret>;

@@ -137,7 +137,8 @@ pub trait Files: Send + Sync {
     ) -> PortResult<()>;
 
     /// Creates a file with this content, unless something is there already. `false` = somebody was first. Atomic: no
-    /// reader sees the file without its whole content. Durable when this returns.
+    /// reader sees the file without its whole content. Durable when this returns, whoever created it: a reader that is about to
+    /// act on what it found calls this too.
     fn create_exclusively(&self, path: &NodePath, content: &[u8], mode: u32) -> PortResult<bool>;
 
     /// Appends to a file (made with mode 0600 when missing); durable when this returns. A power cut may leave any

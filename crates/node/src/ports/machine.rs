@@ -1,6 +1,7 @@
 //! The hardware and its filesystems: what a seed must fit to, and space that is kept.
 
-use planner::{NodeFacts, SeedPin};
+use api::DeploymentId;
+use planner::{NodeFacts, SeedPin, Told};
 
 use crate::PortResult;
 
@@ -18,6 +19,10 @@ pub trait Machine: Send + Sync {
     /// The facts that the checks need; `pin` says of which seed spooled bytes are counted. Cheap: nothing is read but
     /// small files.
     fn facts(&self, pin: Option<&SeedPin>) -> PortResult<NodeFacts>;
+
+    /// When the first certificate expires that a deployment needs to come up healthy, in seconds since 1970: kubelet's and those
+    /// of static pods. It need not be booted.
+    fn certificates_until(&self, deployment: &DeploymentId) -> PortResult<Told<i64>>;
 
     /// What is kept.
     fn reserved(&self) -> PortResult<Reserved>;

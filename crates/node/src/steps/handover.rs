@@ -142,6 +142,12 @@ pub(super) fn rollback_config(
     stateroot: &StaterootName,
     config: &RollbackConfig,
 ) -> PortResult<()> {
+    // What decided, or counted, in an upgrade before this one says nothing of it, nor does what a seed may bring.
+    for path in [api::path::VERDICT, api::path::INIT_MONITOR] {
+        ports
+            .files
+            .remove(&NodePath::in_stateroot(stateroot, path))?;
+    }
     write(
         ports,
         &NodePath::in_stateroot(stateroot, api::path::ROLLBACK_CONFIG),

@@ -12,12 +12,14 @@ mod precache;
 mod removal;
 mod seed;
 mod stateroot;
+mod verdict;
 
 pub(crate) use fallback::can_declare;
 pub use first_boot::{document, seed_info};
 pub(crate) use pins::unpinned;
 pub use stateroot::VAR_UNPACKED;
 pub(crate) use stateroot::is_ours;
+pub(crate) use verdict::{monitor_armed, names_target, read_saved, saved_in, says_more};
 
 use engine::{Presence, Progress, StepContext, StepError, Unit, Work};
 use planner::{ErrorKind, Step};
@@ -133,6 +135,9 @@ fn probe(ports: &Ports<'_>, step: &Step) -> PortResult<bool> {
         Step::AwaitApi => Ok(ports.cluster.ready()),
         Step::UnpinImages => pins::unpinned(ports),
         Step::DisableUnit { unit } => Ok(!ports.units.enabled(unit)?),
+        Step::RecordVerdict { outcome, .. } => crate::verdict::agrees(ports, *outcome),
+        Step::TellOrigin { origin, target, .. } => verdict::told(ports, origin, target),
+        Step::DisarmMonitor { unit } => verdict::disarmed(ports, unit),
         Step::RecordTarget { .. }
         | Step::CleanImages { .. }
         | Step::PinImages { .. }
@@ -218,6 +223,17 @@ fn apply(ports: &Ports<'_>, step: &Step, context: &StepContext<'_>) -> PortResul
         }
         Step::SaveOriginCopy { stamp } => handover::save_origin_copy(ports, stamp),
         Step::SaveHandover { stateroot, stamp } => handover::save(ports, stateroot, stamp),
+        Step::RecordVerdict {
+            outcome,
+            judge,
+            reason,
+        } => verdict::record(ports, *outcome, *judge, reason),
+        Step::TellOrigin {
+            origin,
+            target,
+            reason,
+        } => verdict::tell_origin(ports, origin, target, reason),
+        Step::DisarmMonitor { unit } => verdict::disarm(ports, unit),
         Step::SyncStateroots { stateroots } => boot::sync(ports, stateroots),
         Step::EnsureBootUnit { target } => fallback::add_unit(ports, target),
         Step::ArmFallback {
@@ -302,11 +318,16 @@ fn settle(ports: &Ports<'_>, step: &Step) -> PortResult<()> {
         Step::SetHostname { .. }
         | Step::TrustAuthorities
         | Step::DisableUnit { .. }
+        | Step::DisarmMonitor { .. }
         | Step::ClearStateroot { .. }
         | Step::ImportCommit { .. }
         | Step::UndeployStateroot { .. }
         | Step::RemoveStateroot { .. }
         | Step::PruneRepository => ports.files.sync(&Root::Booted),
+        Step::RecordVerdict { .. } => {
+            let found = crate::verdict::read_own(ports)?;
+            crate::verdict::settle(ports, &found)
+        }
         Step::CleanImages { .. } | Step::PrecacheImages { .. } | Step::DiscardSeed => {
             ports.files.sync(&Root::Shared)
         }

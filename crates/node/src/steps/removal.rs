@@ -73,6 +73,7 @@ pub(super) fn remove_records(ports: &Ports<'_>) -> PortResult<()> {
     for path in [
         api::path::SAVED_IBU,
         api::path::ROLLBACK_CONFIG,
+        api::path::INIT_MONITOR,
         api::path::WORKSPACE,
     ] {
         ports.files.remove(&NodePath::booted(path))?;

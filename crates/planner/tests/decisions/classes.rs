@@ -1,8 +1,10 @@
 //! Facts reduced to finite classes, and which of them a position may look at.
 
 use api::ImageBasedUpgradeSpec;
+use api::verdict::{Judge, Outcome};
 use planner::{
-    ClusterKnowledge, ErrorKind, Facts, PlanName, PostPivot, RunFact, Side, State, disposition,
+    ClusterKnowledge, ErrorKind, Facts, PlanName, PostPivot, RunFact, Side, State, VerdictFact,
+    disposition,
 };
 
 use crate::sample;
@@ -32,9 +34,12 @@ const PREP: usize = 5;
 const ORIGIN: usize = 6;
 const LEFTOVERS: usize = 7;
 const CLEANUP: usize = 8;
+const VERDICT: usize = 9;
+const RETURNS: usize = 10;
+const ARMED: usize = 11;
 
 /// All dimensions; a class is one value of each.
-pub(crate) const DIMENSIONS: [Dimension; 9] = [
+pub(crate) const DIMENSIONS: [Dimension; 12] = [
     Dimension {
         name: "booted",
         values: &["known", "unknown"],
@@ -67,7 +72,8 @@ pub(crate) const DIMENSIONS: [Dimension; 9] = [
     },
     Dimension {
         name: "post-pivot",
-        values: &["runs", "fails", "finished"],
+        // `finished` with a healthy cluster, if that is known.
+        values: &["runs", "fails", "finished", "unhealthy", "node-unhealthy"],
     },
     Dimension {
         name: "cluster",
@@ -97,6 +103,19 @@ pub(crate) const DIMENSIONS: [Dimension; 9] = [
         name: "cleanup-now",
         values: &["no", "yes"],
     },
+    Dimension {
+        name: "verdict",
+        // `back` = to go back, by the controller or by somebody else.
+        values: &["none", "completed", "back", "others-back", "unreadable"],
+    },
+    Dimension {
+        name: "auto-return",
+        values: &["yes", "no"],
+    },
+    Dimension {
+        name: "monitor",
+        values: &["gone", "armed"],
+    },
 ];
 
 /// A value of each dimension, by index.
@@ -106,9 +125,15 @@ pub(crate) type Class = [usize; DIMENSIONS.len()];
 pub(crate) fn relevant(state: State, side: Side) -> &'static [usize] {
     match (state, side) {
         (State::PrepInProgress, _) => &[BOOTED, RUN, CLUSTER, PREP],
-        (State::UpgradeInProgress, Side::Origin) => &[BOOTED, RUN, RETURNED, CLUSTER, PREP],
-        (State::UpgradeInProgress, Side::Target) => &[BOOTED, RUN, POST_PIVOT],
-        (State::RollbackInProgress | State::RollbackFailed, _) => &[BOOTED, RUN, ORIGIN],
+        (State::UpgradeInProgress, Side::Origin) => {
+            &[BOOTED, RUN, RETURNED, CLUSTER, PREP, VERDICT]
+        }
+        (State::UpgradeInProgress, Side::Target) => {
+            &[BOOTED, VERDICT, POST_PIVOT, CLUSTER, RUN, ORIGIN]
+        }
+        (State::UpgradeFailed, Side::Target) => &[BOOTED, VERDICT, RETURNS, RUN, ORIGIN],
+        (State::UpgradeCompleted, Side::Target) => &[BOOTED, ARMED, RUN],
+        (State::RollbackInProgress | State::RollbackFailed, _) => &[BOOTED, RUN, ORIGIN, VERDICT],
         (State::Aborting | State::AbortFailed | State::Finalizing | State::FinalizeFailed, _) => {
             &[BOOTED, RUN, LEFTOVERS, CLEANUP]
         }
@@ -136,7 +161,16 @@ pub(crate) fn classes(dimensions: &[usize]) -> Vec<Class> {
 }
 
 /// The plan that a position works with; in Prep the one that comes next.
-pub(crate) fn plan_of(state: State) -> PlanName {
+pub(crate) fn plan_of(state: State, side: Side) -> PlanName {
+    match (state, side) {
+        (State::UpgradeInProgress, Side::Target) => PlanName::Complete,
+        (State::UpgradeFailed, Side::Target) => PlanName::AutomaticReturn,
+        (State::UpgradeCompleted, Side::Target) => PlanName::Disarm,
+        (state, _) => plan_of_position(state),
+    }
+}
+
+fn plan_of_position(state: State) -> PlanName {
     match state {
         State::PrepInProgress => PlanName::InstallStateroot,
         State::UpgradeInProgress => PlanName::Pivot,
@@ -147,8 +181,7 @@ pub(crate) fn plan_of(state: State) -> PlanName {
     }
 }
 
-fn run(state: State, value: &str) -> RunFact {
-    let plan = plan_of(state);
+fn run(plan: PlanName, state: State, value: &str) -> RunFact {
     let other = match state {
         State::PrepInProgress => PlanName::Abort,
         _ => PlanName::FetchSeed,
@@ -197,7 +230,25 @@ pub(crate) fn facts(state: State, side: Side, class: &Class) -> Facts {
     if value(BOOTED) == "unknown" {
         facts.booted = Err("UNREADABLE".to_owned());
     }
-    facts.run = run(state, value(RUN));
+    let verdict = value(VERDICT);
+    // What runs behind a verdict to go back is the return.
+    let back = (state, side) == (State::UpgradeInProgress, Side::Target)
+        && matches!(verdict, "back" | "others-back" | "unreadable");
+    let plan = if back {
+        PlanName::AutomaticReturn
+    } else {
+        plan_of(state, side)
+    };
+    facts.run = run(plan, state, value(RUN));
+    facts.verdict = match verdict {
+        "completed" => sample::verdict(Outcome::Completed, Judge::Controller),
+        "back" => sample::verdict(Outcome::Rollback, Judge::Controller),
+        "others-back" => sample::verdict(Outcome::Rollback, Judge::InitMonitor),
+        "unreadable" => VerdictFact::Unreadable("DAMAGED".to_owned()),
+        _ => VerdictFact::None,
+    };
+    facts.returns = value(RETURNS) == "yes";
+    facts.monitor_armed = value(ARMED) == "armed";
     facts.returned = value(RETURNED) == "yes";
     facts.post_pivot = match value(POST_PIVOT) {
         "runs" => PostPivot::Running {
@@ -208,6 +259,19 @@ pub(crate) fn facts(state: State, side: Side, class: &Class) -> Facts {
         },
         _ => PostPivot::Finished,
     };
+    // Prep has checks of its own.
+    if (state, side) == (State::UpgradeInProgress, Side::Target)
+        && let ClusterKnowledge::Known(cluster) = &mut facts.cluster
+    {
+        match value(POST_PIVOT) {
+            "unhealthy" => {
+                cluster.health.operators = vec!["OPERATOR".to_owned()];
+                cluster.health.node = vec!["NODE".to_owned()];
+            }
+            "node-unhealthy" => cluster.health.node = vec!["NODE".to_owned()],
+            _ => {}
+        }
+    }
     let unknown = |kind| ClusterKnowledge::Unknown {
         kind,
         error: "ERROR".to_owned(),

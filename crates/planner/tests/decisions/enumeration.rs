@@ -111,11 +111,19 @@ fn a_plan_belongs_to_its_position(row: &Row<'_>, decision: &Decision) {
             plan.name
         );
     } else {
-        assert_eq!(plan.name, plan_of(row.state), "{}", row.named());
+        let back = plan.name == PlanName::AutomaticReturn && row.facts.verdict.rollback().is_some();
+        assert!(
+            back || plan.name == plan_of(row.state, row.side),
+            "{}: {:?}",
+            row.named(),
+            plan.name
+        );
     }
     let side = match plan.name {
         PlanName::Pivot => Some(Side::Origin),
-        PlanName::Return => Some(Side::Target),
+        PlanName::Return | PlanName::AutomaticReturn | PlanName::Complete | PlanName::Disarm => {
+            Some(Side::Target)
+        }
         _ => None,
     };
     assert!(side.is_none_or(|side| side == row.side), "{}", row.named());
@@ -138,7 +146,8 @@ fn a_plan_is_safe(row: &Row<'_>, plan: &Plan) {
         };
         assert_ne!(stateroot, booted, "{named}: {}", step.name());
     }
-    let boots = matches!(plan.name, PlanName::Pivot | PlanName::Return);
+    let back = plan.name == PlanName::AutomaticReturn;
+    let boots = back || matches!(plan.name, PlanName::Pivot | PlanName::Return);
     let cleans = matches!(plan.name, PlanName::Abort | PlanName::Finalize);
     assert_eq!(at("reboot").is_some(), boots, "{named}");
     assert_eq!(at("set-default").is_some(), boots || cleans, "{named}");
@@ -152,10 +161,15 @@ fn a_plan_is_safe(row: &Row<'_>, plan: &Plan) {
             }
         }
         assert!(at("sync-stateroots").unwrap() < commit, "{named}");
+        let told = if back { "tell-origin" } else { "save-handover" };
         assert!(
-            at("save-handover").unwrap() < at("sync-stateroots").unwrap(),
+            at(told).unwrap() < at("sync-stateroots").unwrap(),
             "{named}"
         );
+        if back {
+            assert_eq!(at("record-verdict"), Some(0), "{named}");
+            assert!(!row.facts.verdict.is_completed(), "{named}");
+        }
         let after: Vec<&str> = plan.steps[commit + 1..].iter().map(Step::name).collect();
         assert_eq!(after, ["reboot"], "{named}");
         let Step::SyncStateroots { stateroots } = &plan.steps[at("sync-stateroots").unwrap()]

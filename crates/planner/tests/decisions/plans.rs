@@ -1,8 +1,9 @@
 //! What the plans hold, and the texts around them that the enumeration does not look at.
 
+use api::verdict::{Judge, Outcome};
 use planner::{
     Act, ErrorKind, Facts, FailedBoot, FallbackState, Plan, PlanName, RunFact, Side, State, Step,
-    Why,
+    VerdictFact, Why,
 };
 
 use crate::reachable::plain;
@@ -309,19 +310,42 @@ fn where_an_upgrade_has_ended_nothing_stays_armed() {
     check(State::UpgradeCompleted, Side::Target, &["disarm-fallback"]);
     let back = ["set-default", "disarm-fallback"];
     check(State::UpgradeFailed, Side::Origin, &back);
-    // Its way back is still to come.
+    // There it goes back, which disarms on its way.
     let mut facts = facts(Side::Target);
     facts.fallback = armed();
     let status = plain(State::UpgradeFailed);
-    let decision = decided(&spec(Some("Upgrade")), &status.conditions, &facts);
-    assert_eq!(decision.act, Act::Nothing);
+    match decided(&spec(Some("Upgrade")), &status.conditions, &facts).act {
+        Act::Run(plan) => {
+            assert_eq!(plan.name, PlanName::AutomaticReturn);
+            assert!(names(&plan).contains(&"disarm-fallback"));
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
 fn the_return_leads_to_exactly_the_recorded_origin() {
-    let facts = facts(Side::Target);
-    for state in [State::RollbackInProgress, State::RollbackFailed] {
+    let mut facts = facts(Side::Target);
+    let completed = crate::sample::verdict(Outcome::Completed, Judge::Controller);
+    for (state, verdict) in [
+        (State::RollbackInProgress, VerdictFact::None),
+        (State::RollbackInProgress, completed.clone()),
+        (State::RollbackFailed, completed),
+    ] {
+        let decided = verdict == VerdictFact::None;
+        facts.verdict = verdict;
         let plan = plan(state, "Rollback", &facts);
+        // Before the completion it is the user's verdict; a completed upgrade has one that stays.
+        let steps = match plan.steps.split_first() {
+            Some((Step::RecordVerdict { outcome, judge, .. }, rest)) if decided => {
+                assert_eq!((*outcome, *judge), (Outcome::Rollback, Judge::User));
+                rest
+            }
+            _ => {
+                assert!(!decided, "{:?}", plan.steps);
+                &plan.steps
+            }
+        };
         let [
             Step::SaveHandover {
                 stateroot: into,
@@ -335,7 +359,7 @@ fn the_return_leads_to_exactly_the_recorded_origin() {
             Step::Reboot {
                 reason, otherwise, ..
             },
-        ] = plan.steps.as_slice()
+        ] = steps
         else {
             panic!("{:?}", plan.steps);
         };
@@ -360,12 +384,17 @@ fn cleaning_up_removes_what_is_not_booted_and_the_records_last() {
         (State::Finalizing, Side::Origin, ORIGIN, TARGET),
     ] {
         let plan = plan(state, "Idle", &facts(side));
-        let expected = [
+        let disarm = (side == Side::Target).then(|| Step::DisarmMonitor {
+            unit: "lca-init-monitor.service".to_owned(),
+        });
+        let head = [
             Step::SetDefault {
                 deployment: deployment(booted),
             },
             Step::DisarmFallback,
             Step::ReleaseSpace,
+        ];
+        let rest = [
             Step::UndeployStateroot {
                 stateroot: stateroot(gone),
             },
@@ -377,6 +406,7 @@ fn cleaning_up_removes_what_is_not_booted_and_the_records_last() {
             Step::UnpinImages,
             Step::RemoveRecords,
         ];
+        let expected: Vec<Step> = head.into_iter().chain(disarm).chain(rest).collect();
         assert_eq!(plan.steps, expected, "{state}");
     }
 }

@@ -3,6 +3,7 @@
 use api::rollback_config::RollbackConfig;
 use api::seed_info::SeedClusterInfo;
 use api::seed_node::Cpu;
+use api::verdict::{Judge, Outcome, Verdict};
 use api::{
     Condition, DeploymentId, Digest, ImageBasedUpgradeSpec, ImageBasedUpgradeStatus, SeedImageRef,
     Stage, StaterootName, Timestamp,
@@ -147,6 +148,10 @@ pub(crate) fn facts(side: Side) -> Facts {
         returned: false,
         failed_boot: None,
         fallback: planner::FallbackState::Disarmed,
+        verdict: planner::VerdictFact::None,
+        returns: true,
+        monitor_armed: false,
+        rollback_until: None,
         leftovers: true,
         cleanup_now: false,
         rollback_config: RollbackConfig::default(),
@@ -163,6 +168,12 @@ pub(crate) fn spec(stage: Option<&str>) -> ImageBasedUpgradeSpec {
         }),
         ..ImageBasedUpgradeSpec::default()
     }
+}
+
+/// A verdict of this judge.
+pub(crate) fn verdict(outcome: Outcome, judge: Judge) -> planner::VerdictFact {
+    let verdict = Verdict::new(outcome, judge, "REASON", time(0), "boot-1");
+    planner::VerdictFact::Decided(verdict)
 }
 
 /// A time so many seconds after the tests' beginning.

@@ -8,13 +8,17 @@ use api::reconfiguration::{
 };
 use api::{ImageBasedUpgrade, ImageBasedUpgradeStatus, Secret, Timestamp, path};
 use node::ports::{
-    Announcement, Cluster, ClusterFacts, Exported, NodePath, Published, PullSecret, RegistryChange,
+    Announcement, Cluster, ClusterFacts, Exported, Health, NodePath, Published, PullSecret,
+    RegistryChange,
 };
 use node::{ErrorKind, PortError, PortResult};
 
 use crate::machine::Machine;
 use crate::node::{Node, PUBLISH};
 use crate::template::NAMED;
+
+/// How long operators take to be ready behind the API server, milliseconds.
+const OPERATORS_TAKE: u64 = 2500;
 
 /// Where etcd keeps an object.
 fn key(machine: &Machine, name: &str) -> String {
@@ -177,6 +181,24 @@ impl Cluster for Node {
             }),
             ..ClusterFacts::default()
         })
+    }
+
+    fn health(&self) -> PortResult<Health> {
+        self.call("cluster health", "")?;
+        Ok(self.see(|machine| {
+            // Operators take a while after the API server.
+            let young = machine
+                .boot
+                .api_at
+                .is_none_or(|at| machine.boot.uptime < at + OPERATORS_TAKE);
+            Health {
+                operators: young
+                    .then(|| "authentication".to_owned())
+                    .into_iter()
+                    .collect(),
+                ..Health::default()
+            }
+        }))
     }
 
     fn pull_secret(&self, name: &str) -> PortResult<PullSecret> {

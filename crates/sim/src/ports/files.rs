@@ -94,9 +94,15 @@ impl Files for Node {
         let first = self.effect(|machine| {
             let first = machine.cache.get(&target).is_none();
             if first {
-                machine.write_durably(&target, mode, content);
+                machine.cache.write(&target, mode, content);
             }
             first
+        })?;
+        // Others see it before it is durable.
+        self.operation("create: seen", path)?;
+        self.effect(|machine| {
+            let Machine { disk, cache, .. } = machine;
+            disk.follow(cache, &target);
         })?;
         self.operation("created", path)?;
         Ok(first)

@@ -1,5 +1,6 @@
 //! The hardware: a machine that every seed fits to, and space that is kept.
 
+use api::DeploymentId;
 use api::seed_node::Cpu;
 use node::PortResult;
 use node::ports::{
@@ -11,6 +12,9 @@ use crate::node::Node;
 
 /// Size of every filesystem, and what is free on it.
 const SPACE: u64 = 1 << 40;
+
+/// When the certificates of every release expire, in seconds since 1970: years behind the beginning.
+const CERTIFICATES_UNTIL: i64 = 1_900_000_000;
 
 /// A file of a length that is not written out: its content is the number of bytes.
 fn kept(machine: &Machine, path: &str) -> Option<u64> {
@@ -44,8 +48,13 @@ impl Hardware for Node {
             spooled: 0,
             default_switch: Told::Known(true),
             boot_fallback: Ok(()),
-            certificates_until: Told::Known(i64::MAX),
+            certificates_until: Told::Known(CERTIFICATES_UNTIL),
         })
+    }
+
+    fn certificates_until(&self, _deployment: &DeploymentId) -> PortResult<Told<i64>> {
+        self.operation("certificates", &"")?;
+        Ok(Told::Known(CERTIFICATES_UNTIL))
     }
 
     fn reserved(&self) -> PortResult<Reserved> {

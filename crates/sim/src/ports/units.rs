@@ -124,5 +124,7 @@ impl Clock for Node {
 
     fn pause(&self, milliseconds: u64) {
         self.alter(|machine| machine.pass_time(milliseconds));
+        self.end_in_time();
+        self.let_monitor_look();
     }
 }

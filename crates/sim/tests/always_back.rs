@@ -1,0 +1,524 @@
+//! Always back: what goes wrong behind the pivot ends on the old release by itself, and what has completed stays.
+#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::print_stdout, reason = "the counts are shown")]
+
+use std::collections::BTreeMap;
+
+use api::{ConditionType, ImageBasedUpgrade, Stage, annotation, path};
+use planner::State;
+use serde_json::{Value, json};
+use sim::sweep::{Segment, Undisturbed};
+use sim::{BROKEN, Essence, Fault, Guard, Loss, Machine, Moment, Request, Site};
+
+const ORIGIN: &str = "rhcos";
+const TARGET: &str = "rhcos_4.17.4";
+const YEAR: i64 = 365 * 86_400;
+
+/// A node behind Prep, with what the user wants of the automatic rollback.
+fn prepared(change: impl FnOnce(&mut ImageBasedUpgrade)) -> (Machine, Guard) {
+    let mut site = Site::idle().unwrap();
+    site.drive([Request::stage(Stage::Prep)]).unwrap();
+    assert_eq!(site.state(), State::PrepCompleted);
+    let mut machine = site.machine();
+    let file = machine.path("/var/lib/etcd/upgrade");
+    let mut ibu: ImageBasedUpgrade =
+        serde_json::from_slice(machine.disk().content(&file).unwrap()).unwrap();
+    change(&mut ibu);
+    machine.tamper(&file, &serde_json::to_vec(&ibu).unwrap());
+    (machine, site.guard())
+}
+
+fn disable(key: &'static str) -> impl FnOnce(&mut ImageBasedUpgrade) {
+    move |ibu| {
+        let annotations = &mut ibu.metadata.annotations;
+        annotations.insert(key.to_owned(), annotation::DISABLED.to_owned());
+    }
+}
+
+/// The upgrade of a prepared node, undisturbed.
+fn upgrade(machine: &Machine, guard: &Guard) -> Undisturbed {
+    let segment = Segment {
+        name: "upgrade",
+        start: machine.clone(),
+        guard: guard.clone(),
+        request: Request::stage(Stage::Upgrade),
+    };
+    segment.undisturbed().unwrap()
+}
+
+fn in_target(moment: &&Moment) -> bool {
+    moment.machine.booted().stateroot.as_str() == TARGET
+}
+
+/// The target's first boot, before any process of ours has done anything there.
+fn first_boot(machine: &Machine, guard: &Guard) -> (Machine, Guard) {
+    let upgrade = upgrade(machine, guard);
+    let first = upgrade.moments.iter().find(in_target).unwrap();
+    (first.machine.clone(), first.guard.clone())
+}
+
+/// A file of the target, which need not run.
+fn target_file(absolute: &str) -> String {
+    format!("/sysroot/ostree/deploy/{TARGET}{absolute}")
+}
+
+/// `/etc` of the prepared target.
+fn target_etc(machine: &Machine, name: &str) -> String {
+    let deployments = format!("/sysroot/ostree/deploy/{TARGET}/deploy");
+    let names = machine.disk().names(&deployments);
+    let deployed = names
+        .iter()
+        .find(|name| !name.ends_with(".origin"))
+        .unwrap();
+    format!("{deployments}/{deployed}/etc/{name}")
+}
+
+fn reboot(machine: &mut Machine, guard: &mut Guard) {
+    machine.shut_down();
+    assert!(machine.power_on());
+    guard.booted(machine);
+}
+
+fn cut(machine: &mut Machine, guard: &mut Guard, loss: Loss) {
+    machine.lose_power(loss);
+    assert!(machine.power_on());
+    guard.booted(machine);
+}
+
+/// How a site ended: the stateroot that runs, the position, and the text of the in-progress condition.
+fn end(site: &Site) -> (String, State, String) {
+    let machine = site.machine();
+    let stateroot = machine.booted().stateroot.to_string();
+    let file = machine.path("/var/lib/etcd/upgrade");
+    let text = machine
+        .cache()
+        .content(&file)
+        .and_then(|bytes| serde_json::from_slice::<ImageBasedUpgrade>(bytes).ok())
+        .and_then(|ibu| {
+            let found = ibu.condition(ConditionType::UpgradeInProgress)?;
+            Some(found.message.clone())
+        });
+    (stateroot, site.state(), text.unwrap_or_default())
+}
+
+/// Drives a site to its end, which has to be sound.
+fn driven(name: &str, mut site: Site) -> Site {
+    let result = site.drive([]);
+    let story = site.story().join("\n    ");
+    assert_eq!(result, Ok(()), "{name}\n    {story}");
+    let violations = site.node().violations();
+    assert!(
+        violations.is_empty(),
+        "{name}: {violations:#?}\n    {story}"
+    );
+    site
+}
+
+fn returned(name: &str, site: Site, reason: &str) -> Site {
+    let before = site.machine().reboots();
+    let site = driven(name, site);
+    let (stateroot, state, text) = end(&site);
+    println!("{name}: {stateroot} {state} {text:?}");
+    assert_eq!(
+        (stateroot.as_str(), state),
+        (ORIGIN, State::UpgradeFailed),
+        "{name}"
+    );
+    assert!(text.starts_with(reason), "{name}: {text:?}");
+    assert!(site.machine().reboots() > before, "{name}");
+    site
+}
+
+fn completed(name: &str, site: Site) -> Site {
+    let site = driven(name, site);
+    let (stateroot, state, _) = end(&site);
+    println!("{name}: {stateroot} {state}");
+    assert_eq!(
+        (stateroot.as_str(), state),
+        (TARGET, State::UpgradeCompleted),
+        "{name}"
+    );
+    let machine = site.machine();
+    let left = machine
+        .cache()
+        .get(&machine.path("/etc/systemd/system/lca-init-monitor.service"));
+    assert!(left.is_none(), "{name}: the init monitor is still there");
+    site
+}
+
+#[test]
+fn what_goes_wrong_in_the_target_ends_on_the_origin() {
+    let (start, guard) = prepared(|_| {});
+    let timeout = "Rollback due to LCA Init Monitor timeout, after 30m0s";
+
+    let (mut machine, watch) = first_boot(&start, &guard);
+    let mut site = Site::resumed_within(machine.clone(), watch.clone());
+    site.lose_controller();
+    returned("agent gone", site, timeout);
+
+    // The same with a configuration that is no good, and without one.
+    let config = target_file(path::ROLLBACK_CONFIG);
+    for (name, content) in [
+        ("torn", b"{\"monitor_en".as_slice()),
+        ("empty", b""),
+        ("zeros", &[0; 9]),
+    ] {
+        let mut machine = machine.clone();
+        machine.tamper(&config, content);
+        let mut site = Site::resumed_within(machine, watch.clone());
+        site.lose_controller();
+        returned(&format!("agent gone, configuration {name}"), site, timeout);
+    }
+
+    for (name, seconds) in [("ahead", YEAR), ("back", -YEAR)] {
+        let mut machine = machine.clone();
+        machine.move_clock(seconds);
+        let mut site = Site::resumed_within(machine.clone(), watch.clone());
+        site.lose_controller();
+        returned(&format!("agent gone, clock a year {name}"), site, timeout);
+        completed(
+            &format!("clock a year {name}"),
+            Site::resumed_within(machine, watch.clone()),
+        );
+    }
+
+    let saved = target_file(path::SAVED_IBU);
+    let whole = machine.disk().content(&saved).unwrap().to_vec();
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 0x80;
+    let newer = String::from_utf8(whole.clone())
+        .unwrap()
+        .replace("lca.openshift.io/v1", "lca.openshift.io/v2");
+    for (name, content) in [
+        ("empty", Vec::new()),
+        ("truncated", whole[..whole.len() / 2].to_vec()),
+        ("bit-flipped", flipped),
+        ("of a newer version", newer.into_bytes()),
+    ] {
+        let mut machine = machine.clone();
+        machine.tamper(&saved, &content);
+        let site = Site::resumed_within(machine, watch.clone());
+        let reason = "Rollback due to upgrade failure: the saved ImageBasedUpgrade";
+        returned(&format!("saved object {name}"), site, reason);
+    }
+
+    // The origin's own copy is lost as well: it reads the target's verdict.
+    machine.tamper("/sysroot/ostree/deploy/rhcos/var/lib/lca/ibu.json", b"{");
+    let mut watch = watch;
+    watch.booted(&machine);
+    let mut site = Site::resumed_within(machine, watch);
+    site.lose_controller();
+    returned("agent gone, origin's copy torn", site, timeout);
+}
+
+#[test]
+fn a_first_boot_that_fails_for_good_leads_back_at_once() {
+    let reason = "Rollback due to postpivot failure: planning the reconfiguration of this node: machine_networks of \
+                  this site are IPv6 and its node_ips IPv4";
+    let (start, guard) = prepared(|_| {});
+    let (machine, watch) = first_boot_that_cannot_work(&start, &guard);
+    returned(
+        "first boot fails",
+        Site::resumed_within(machine, watch),
+        reason,
+    );
+
+    // Switched off, it is retried, and the deadline counts.
+    let (start, guard) = prepared(disable(annotation::AUTO_ROLLBACK_POST_REBOOT_CONFIG));
+    let (machine, watch) = first_boot_that_cannot_work(&start, &guard);
+    let timeout = "Rollback due to LCA Init Monitor timeout, after 30m0s";
+    returned(
+        "first boot fails, post-reboot-config disabled",
+        Site::resumed_within(machine, watch),
+        timeout,
+    );
+}
+
+/// The target's first boot with a document of the site in it that nothing can be made of.
+fn first_boot_that_cannot_work(start: &Machine, guard: &Guard) -> (Machine, Guard) {
+    let (mut machine, watch) = first_boot(start, guard);
+    let path = target_file("/var/opt/openshift/cluster-configuration/manifest.json");
+    let mut document: Value =
+        serde_json::from_slice(machine.disk().content(&path).unwrap()).unwrap();
+    document["machine_networks"] = json!(["2001:db8::/64"]);
+    machine.tamper(&path, document.to_string().as_bytes());
+    (machine, watch)
+}
+
+/// The moment of the pivot's reboot, without an undisturbed end to look at.
+fn first_boot_of_broken(start: &Machine, guard: &Guard) -> (Machine, Guard) {
+    let mut site = Site::resumed_within(start.clone(), guard.clone());
+    site.ask(&Request::stage(Stage::Upgrade));
+    site.record();
+    let _ = site.drive([]);
+    let moments = site.take_moments();
+    let first = moments.iter().find(in_target).unwrap();
+    (first.machine.clone(), first.guard.clone())
+}
+
+#[test]
+fn an_api_server_that_never_comes_up_leads_back_at_the_deadline() {
+    let (mut start, guard) = prepared(|ibu| {
+        ibu.spec.auto_rollback_on_failure = Some(api::AutoRollbackOnFailure {
+            init_monitor_timeout_seconds: Some(120),
+        });
+    });
+    let broken = target_etc(&start, BROKEN);
+    start.tamper(&broken, b"");
+    let (machine, watch) = first_boot_of_broken(&start, &guard);
+    let timeout = "Rollback due to LCA Init Monitor timeout, after 2m0s";
+    let site = returned(
+        "no API server",
+        Site::resumed_within(machine.clone(), watch.clone()),
+        timeout,
+    );
+    assert_eq!(site.machine().reboots(), machine.reboots() + 1);
+
+    // Nobody watches: the user's wish.
+    let (mut start, guard) = prepared(disable(annotation::AUTO_ROLLBACK_INIT_MONITOR));
+    start.tamper(&target_etc(&start, BROKEN), b"");
+    let (machine, watch) = first_boot_of_broken(&start, &guard);
+    let mut site = Site::resumed_within(machine, watch);
+    site.lose_controller();
+    assert!(site.drive_for(4 * 3600).is_err());
+    assert_eq!(end(&site).0, TARGET);
+}
+
+#[test]
+fn boots_are_counted_and_clean_ones_too() {
+    let (start, guard) = prepared(|_| {});
+    for (reboots, returns) in [(2, false), (4, false), (5, true)] {
+        for clean in [true, false] {
+            let (mut machine, mut watch) = first_boot(&start, &guard);
+            for _ in 0..reboots {
+                // The monitor of each boot has to have counted it.
+                let mut site = Site::resumed_within(machine, watch.clone());
+                site.lose_controller();
+                assert!(site.drive_for(3).is_err());
+                machine = site.machine();
+                if clean {
+                    reboot(&mut machine, &mut watch);
+                } else {
+                    cut(&mut machine, &mut watch, Loss::Everything);
+                }
+            }
+            let name = format!("{reboots} reboots, clean: {clean}");
+            let site = Site::resumed_within(machine, watch);
+            if returns {
+                let reason = "Rollback due to LCA Init Monitor: not completed within 5 boots";
+                returned(&name, site, reason);
+            } else {
+                completed(&name, site);
+            }
+        }
+    }
+}
+
+/// The time that a boot lasted counts in the next one, so that no reboot and no power cut extends the deadline.
+#[test]
+fn power_cuts_do_not_extend_the_deadline() {
+    let (start, guard) = prepared(|_| {});
+    let (mut machine, mut watch) = first_boot(&start, &guard);
+    let mut ran = 0;
+    for part in [700, 700] {
+        let mut site = Site::resumed_within(machine, watch.clone());
+        site.lose_controller();
+        assert!(site.drive_for(part).is_err());
+        ran += part;
+        machine = site.machine();
+        cut(&mut machine, &mut watch, Loss::Everything);
+    }
+    let mut site = Site::resumed_within(machine, watch);
+    site.lose_controller();
+    // 1,800 s less what the two boots lasted, and what they had not written down yet.
+    assert!(site.drive_for(1800 - ran + 40).is_ok());
+    assert_eq!(end(&site).0, ORIGIN);
+}
+
+/// What was found, by what is wrong.
+#[derive(Default)]
+struct Found {
+    runs: usize,
+    completed: usize,
+    returned: usize,
+    wrong: BTreeMap<String, (usize, String)>,
+}
+
+impl Found {
+    fn drive(&mut self, at: &str, mut site: Site) -> Site {
+        self.runs += 1;
+        let result = site.drive([]);
+        let (stateroot, state, text) = end(&site);
+        match (stateroot.as_str(), state) {
+            (TARGET, State::UpgradeCompleted) => self.completed += 1,
+            (ORIGIN, State::UpgradeFailed) if text.starts_with("Rollback due to ") => {
+                self.returned += 1;
+            }
+            _ => self.say(at, &site, format!("ends in {stateroot} {state} {text:?}")),
+        }
+        if let Err(stuck) = result {
+            self.say(at, &site, format!("{stuck:?}"));
+        }
+        if let Some(first) = site.node().violations().first() {
+            self.say(at, &site, first.clone());
+        }
+        site
+    }
+
+    fn say(&mut self, at: &str, site: &Site, what: String) {
+        let story = site.story().join("\n    ");
+        let entry = self
+            .wrong
+            .entry(what)
+            .or_insert_with(|| (0, format!("{at}\n    {story}")));
+        entry.0 += 1;
+    }
+
+    fn report(&self, name: &str) {
+        println!(
+            "{name}: {} runs, {} completed, {} returned, {} wrong",
+            self.runs,
+            self.completed,
+            self.returned,
+            self.wrong.len()
+        );
+        for (what, (times, at)) in self.wrong.iter().take(8) {
+            println!("{times} times {what}\n  {at}\n");
+        }
+        assert!(self.wrong.is_empty(), "{name}");
+    }
+}
+
+/// The deadline passes at every operation of the first boot and of the completion, so that the monitor and whoever is at work
+/// decide at the same time: one of them wins, and both know who.
+#[test]
+fn a_deadline_at_every_operation_has_one_winner() {
+    let (start, guard) = prepared(|_| {});
+    let (machine, watch) = first_boot(&start, &guard);
+    let mut site = Site::resumed_within(machine.clone(), watch.clone());
+    site.arm(None);
+    let site = completed("undisturbed", site);
+    let mut found = Found::default();
+    for at in 0..site.node().operations() {
+        let mut site = Site::resumed_within(machine.clone(), watch.clone());
+        site.arm(Some(Fault::Deadline(at)));
+        found.drive(&format!("deadline at {at}"), site);
+    }
+    found.report("deadline");
+    assert!(
+        found.completed > 5 && found.returned > 50,
+        "{} {}",
+        found.completed,
+        found.returned
+    );
+}
+
+/// The same, and the power goes at one of the operations behind it.
+#[test]
+fn a_power_cut_behind_every_deadline_has_one_winner() {
+    let (start, guard) = prepared(|_| {});
+    let (machine, watch) = first_boot(&start, &guard);
+    let mut site = Site::resumed_within(machine.clone(), watch.clone());
+    site.arm(None);
+    let operations = completed("undisturbed", site).node().operations();
+    let mut found = Found::default();
+    // Thinned out: all of them take minutes.
+    let stride = std::env::var("SIM_STRIDE").map_or(7, |text| text.parse().unwrap());
+    for at in (0..operations).step_by(stride) {
+        let mut site = Site::resumed_within(machine.clone(), watch.clone());
+        site.arm(Some(Fault::Deadline(at)));
+        site.record();
+        let mut site = found.drive(&format!("deadline at {at}"), site);
+        let moments = site.take_moments();
+        for moment in moments
+            .iter()
+            .filter(|moment| moment.first >= at)
+            .step_by(stride)
+        {
+            for loss in [Loss::Everything, Loss::Nothing, Loss::Some(5)] {
+                let (mut machine, mut guard) = (moment.machine.clone(), moment.guard.clone());
+                cut(&mut machine, &mut guard, loss);
+                let place = format!(
+                    "deadline at {at}, cut at {} ({}) {loss:?}",
+                    moment.first, moment.operation
+                );
+                found.drive(&place, Site::resumed_within(machine, guard));
+            }
+        }
+    }
+    found.report("deadline, then power cut");
+}
+
+/// Kills and power cuts at every operation of each automatic return: the same end.
+#[test]
+fn a_return_that_is_cut_short_goes_on() {
+    let (start, guard) = prepared(|_| {});
+    let by_post_pivot = first_boot_that_cannot_work(&start, &guard);
+
+    let (mut torn, watch) = first_boot(&start, &guard);
+    torn.tamper(&target_file(path::SAVED_IBU), b"");
+    let by_controller = (torn, watch);
+
+    // Near its deadline.
+    let (machine, watch) = first_boot(&start, &guard);
+    let mut site = Site::resumed_within(machine, watch.clone());
+    site.lose_controller();
+    assert!(site.drive_for(1760).is_err());
+    let by_monitor = (site.machine(), watch);
+
+    let mut found = Found::default();
+    for (name, (machine, guard), gone) in [
+        ("post-pivot", by_post_pivot, false),
+        ("controller", by_controller, false),
+        ("monitor", by_monitor, true),
+    ] {
+        let resumed = |machine: Machine, guard: Guard| {
+            let mut site = Site::resumed_within(machine, guard);
+            if gone {
+                site.lose_controller();
+            }
+            site
+        };
+        let mut site = resumed(machine, guard);
+        site.arm(None);
+        site.record();
+        let mut site = found.drive(name, site);
+        let expected = Essence::of(&site.machine()).without(&KEPT);
+        let moments = site.take_moments();
+        println!(
+            "{name}: {} moments, {} operations",
+            moments.len(),
+            site.node().operations()
+        );
+        for moment in &moments {
+            let place = format!("{name} at {} ({})", moment.first, moment.operation);
+            let mut after = vec![(
+                format!("{place}, killed"),
+                moment.machine.clone(),
+                moment.guard.clone(),
+            )];
+            for loss in [
+                Loss::Everything,
+                Loss::Nothing,
+                Loss::Some(1),
+                Loss::Some(2),
+            ] {
+                let (mut machine, mut guard) = (moment.machine.clone(), moment.guard.clone());
+                cut(&mut machine, &mut guard, loss);
+                after.push((format!("{place}, cut {loss:?}"), machine, guard));
+            }
+            for (at, machine, guard) in after {
+                let site = found.drive(&at, resumed(machine, guard));
+                let differences =
+                    expected.differences(&Essence::of(&site.machine()).without(&KEPT));
+                if !differences.is_empty() {
+                    found.say(&at, &site, format!("same_end: {}", differences.join("; ")));
+                }
+            }
+        }
+    }
+    found.report("returns cut short");
+}
+
+/// What a kept failure may differ in: what was put aside, the side that was left, and when it had last decided.
+const KEPT: [&str; 3] = ["/ibu.json.quarantined", "/rhcos_4.17.4/", "/rhcos_4.17.4"];

@@ -1,0 +1,133 @@
+//! `init-monitor`: what lca-init-monitor.service runs from the target's first boot on.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use host::{
+    HostClock, HostFallback, HostFiles, HostImages, HostMachine, HostOstree, HostSeeds, HostUnits,
+    Layout,
+};
+use node::ports::{Cluster, Ports};
+use node::{Agent, InitMonitor, MonitorMemory, Tick};
+use planner::State;
+
+use crate::announcing::{Announced, Announcing};
+use crate::background::Background;
+use crate::cli::{ApiServer, PROGRAM};
+use crate::metrics::Metrics;
+use crate::node_ports::NodePorts;
+use crate::telling::Telling;
+use crate::unasked::Unasked;
+
+/// What the command line asks for: as units of seeds of either kind have it (contract 9.1).
+#[derive(clap::Args, Debug)]
+pub(crate) struct Arguments {
+    /// Watch over the upgrade until it has completed.
+    #[arg(long, conflicts_with = "exec_stop_post")]
+    monitor: bool,
+    /// In a unit's ExecStopPost: go back if the unit failed and its component is watched.
+    #[arg(long, value_name = "COMPONENT")]
+    exec_stop_post: Option<String>,
+    /// Which flow; there is one.
+    #[arg(long, default_value = "ibu", value_parser = ["ibu"])]
+    mode: String,
+    #[command(flatten)]
+    api: ApiServer,
+}
+
+/// Watches until there is nothing left to watch over. It asks the API server for nothing, but for the case that
+/// [`InitMonitor::completed`] names.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let ports = OwnPorts::new();
+    let agent = Agent::new(ports.ports(), PROGRAM);
+    let announced = Announced::default();
+    let metrics = Metrics::default();
+    metrics.follow(agent.latest().clone());
+    let announcing = Announcing::new(&ports.cluster, &announced, None, 1);
+    let mut telling = Telling::new(announcing, metrics, || {});
+    if let Some(component) = &arguments.exec_stop_post {
+        let result = std::env::var("SERVICE_RESULT").unwrap_or_default();
+        if matches!(result.as_str(), "" | "success") {
+            return Ok(());
+        }
+        node::return_for_unit(&agent, component, &mut telling)?;
+        return Ok(());
+    }
+    if !arguments.monitor {
+        bail!("must specify either --monitor or --exec-stop-post");
+    }
+    tracing::info!(flow = arguments.mode, "watching over the upgrade");
+    let completed = || status_completed(&arguments.api);
+    let mut memory = MonitorMemory::default();
+    loop {
+        let tick = InitMonitor {
+            agent: &agent,
+            completed: &completed,
+            memory: &mut memory,
+        }
+        .look(&mut telling);
+        match tick {
+            Tick::Again(seconds) => std::thread::sleep(Duration::from_secs(seconds)),
+            Tick::Over(why) => {
+                tracing::info!(?why, "nothing to watch over any more");
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Whether the upgrade object says that the upgrade has completed; `None` = nobody could tell.
+fn status_completed(api: &ApiServer) -> Option<bool> {
+    let background = Background::start().ok()?;
+    let (ports, _connection) = NodePorts::open(api, &background).ok()?;
+    let status = ports.cluster().upgrade().ok()??.status?;
+    let state = planner::parse(&status.conditions).state;
+    Some(matches!(
+        state,
+        State::UpgradeCompleted | State::Finalizing | State::FinalizeFailed
+    ))
+}
+
+/// The ports of this node without an API server.
+struct OwnPorts {
+    ostree: HostOstree,
+    images: HostImages,
+    seeds: HostSeeds,
+    machine: HostMachine,
+    fallback: HostFallback,
+    units: HostUnits,
+    files: HostFiles,
+    clock: HostClock,
+    cluster: Unasked,
+}
+
+impl OwnPorts {
+    fn new() -> Self {
+        let layout = Layout::running();
+        Self {
+            ostree: HostOstree::new(layout.clone()),
+            images: HostImages::new(),
+            seeds: HostSeeds::new(layout.clone()),
+            machine: HostMachine::new(layout.clone()),
+            fallback: HostFallback::new(layout.clone()),
+            units: HostUnits,
+            files: HostFiles::new(layout),
+            clock: HostClock::new(),
+            cluster: Unasked,
+        }
+    }
+
+    fn ports(&self) -> Ports<'_> {
+        Ports {
+            ostree: &self.ostree,
+            images: &self.images,
+            seeds: &self.seeds,
+            machine: &self.machine,
+            fallback: &self.fallback,
+            units: &self.units,
+            files: &self.files,
+            clock: &self.clock,
+            cluster: &self.cluster,
+        }
+    }
+}
