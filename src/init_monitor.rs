@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use host::{
-    HostClock, HostFallback, HostFiles, HostImages, HostMachine, HostOstree, HostSeeds, HostUnits,
-    Layout,
+    HostClock, HostFallback, HostFiles, HostImages, HostMachine, HostOstree, HostSeeds, HostTraces,
+    HostUnits, Layout,
 };
 use node::ports::{Cluster, Ports};
 use node::{Agent, InitMonitor, MonitorMemory, Tick};
@@ -96,6 +96,7 @@ struct OwnPorts {
     machine: HostMachine,
     fallback: HostFallback,
     units: HostUnits,
+    traces: HostTraces,
     files: HostFiles,
     clock: HostClock,
     cluster: Unasked,
@@ -111,6 +112,7 @@ impl OwnPorts {
             machine: HostMachine::new(layout.clone()),
             fallback: HostFallback::new(layout.clone()),
             units: HostUnits,
+            traces: HostTraces::new(layout.clone()),
             files: HostFiles::new(layout),
             clock: HostClock::new(),
             cluster: Unasked,
@@ -125,6 +127,7 @@ impl OwnPorts {
             machine: &self.machine,
             fallback: &self.fallback,
             units: &self.units,
+            traces: &self.traces,
             files: &self.files,
             clock: &self.clock,
             cluster: &self.cluster,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use cluster::{Connection, LiveCluster};
 use host::{
-    HostClock, HostFallback, HostFiles, HostImages, HostMachine, HostOstree, HostSeeds, HostUnits,
-    Layout,
+    HostClock, HostFallback, HostFiles, HostImages, HostMachine, HostOstree, HostSeeds, HostTraces,
+    HostUnits, Layout,
 };
 use node::ports::Ports;
 use node::{ErrorKind, PortResult};
@@ -24,6 +24,7 @@ pub(crate) struct NodePorts {
     machine: HostMachine,
     fallback: HostFallback,
     units: HostUnits,
+    traces: HostTraces,
     files: HostFiles,
     clock: HostClock,
     cluster: LiveCluster,
@@ -50,6 +51,7 @@ impl NodePorts {
             machine: HostMachine::new(layout.clone()),
             fallback: HostFallback::new(layout.clone()),
             units: HostUnits,
+            traces: HostTraces::new(layout.clone()),
             files: HostFiles::new(layout),
             clock: HostClock::new(),
             cluster: LiveCluster::new(
@@ -96,6 +98,7 @@ impl NodePorts {
             machine: &self.machine,
             fallback: &self.fallback,
             units: &self.units,
+            traces: &self.traces,
             files: &self.files,
             clock: &self.clock,
             cluster: &self.cluster,

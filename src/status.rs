@@ -6,6 +6,7 @@ use anyhow::Result;
 use api::{ImageBasedUpgrade, Stage, annotation};
 use engine::{JournalStore, RunView, StepState};
 use host::{HostFallback, HostFiles, HostOstree, Layout};
+use node::evidence::Kept;
 use node::ports::{BootFallback, Cluster, Deployment, FallbackState, Ostree};
 use node::record::{self, Record};
 use node::{FailureNote, JournalFiles, PortResult, ProgressNote};
@@ -24,6 +25,8 @@ struct Found {
     fallback: Result<FallbackState, String>,
     /// The seed as Prep resolved and verified it; known until Idle.
     seed: Option<SeedPin>,
+    /// What is kept of boots that failed, the oldest first.
+    evidence: Result<Vec<Kept>, String>,
     run: Option<RunView>,
     /// What that run told last of a step that is not done.
     progress: Option<ProgressNote>,
@@ -43,6 +46,7 @@ pub(crate) fn run(api: &ApiServer, output: Output) -> Result<()> {
         upgrade: upgrade(api, &background).map_err(chain),
         fallback: HostFallback::new(layout.clone()).state().map_err(chain),
         deployments: HostOstree::new(layout).deployments().map_err(chain),
+        evidence: node::evidence::list(&files).map_err(chain),
         seed: record::read(&files, Record::SeedPin).ok().flatten(),
         run,
         progress,
@@ -72,6 +76,7 @@ fn text(found: &Found) -> String {
     let _ = write_signature(&mut text, found.seed.as_ref());
     let _ = write_deployments(&mut text, &found.deployments);
     let _ = writeln!(text, "Boot fallback: {}", fallback(&found.fallback));
+    let _ = write_evidence(&mut text, &found.evidence);
     if let Some(run) = &found.run {
         let _ = write_run(&mut text, run, found.progress.as_ref());
     }
@@ -167,6 +172,21 @@ fn fallback(state: &Result<FallbackState, String>) -> String {
     }
 }
 
+fn write_evidence(text: &mut String, kept: &Result<Vec<Kept>, String>) -> std::fmt::Result {
+    let kept = match kept {
+        Err(error) => return writeln!(text, "Evidence: not known: {error}"),
+        Ok(kept) if kept.is_empty() => return Ok(()),
+        Ok(kept) => kept,
+    };
+    writeln!(text, "Evidence of failed boots:")?;
+    for Kept { place, bundle } in kept {
+        let size = bundle.bytes.div_ceil(1 << 10);
+        let (at, reason) = (bundle.sealed_at, &bundle.reason);
+        writeln!(text, "  {place} ({at}, {size} KiB): {reason}")?;
+    }
+    Ok(())
+}
+
 fn write_run(
     text: &mut String,
     run: &RunView,
@@ -237,6 +257,14 @@ fn document(found: &Found) -> Value {
                 json!({ "state": "armed", "entry": entry, "attemptsLeft": left })
             }
         },
+        "evidence": known(found.evidence.as_ref().map(|kept| {
+            let told = |Kept { place, bundle }: &Kept| {
+                let mut told = json!(bundle);
+                told["path"] = json!(place.to_string());
+                told
+            };
+            kept.iter().map(told).collect()
+        })),
         "seed": found.seed.as_ref().map(|seed| json!({
             "image": seed.image,
             "digest": seed.digest,
@@ -304,6 +332,7 @@ mod tests {
             upgrade: Err("connection refused".to_owned()),
             deployments: Ok(Vec::new()),
             fallback: Ok(FallbackState::Disarmed),
+            evidence: Ok(Vec::new()),
             seed: None,
             run: Some(run),
             progress: Some(progress),
@@ -355,6 +384,38 @@ Last error (transient, 2024-02-01T19:20:40Z): fetching a blob: reset
             "not known: reading grubenv: input/output error",
             json!({ "error": "reading grubenv: input/output error" }),
         );
+    }
+
+    #[test]
+    fn evidence_is_listed() {
+        let mut found = found();
+        assert_eq!(document(&found)["evidence"], json!([]));
+        let release = format!("rhcos_4.17.4-{}.0", "a".repeat(64));
+        let bundle = json!({
+            "format": 1,
+            "target": release,
+            "upgrade": "run-1",
+            "bootId": null,
+            "reason": "Uncontrolled rollback",
+            "sealedAt": "2024-02-01T19:20:40Z",
+            "bytes": 5000,
+            "parts": ["journal.txt"],
+            "missing": [],
+        });
+        found.evidence = Ok(vec![Kept {
+            place: node::ports::NodePath::shared("evidence/0001-rhcos_4.17.4"),
+            bundle: serde_json::from_value(bundle.clone()).unwrap(),
+        }]);
+        let line = "Evidence of failed boots:
+  /var/lib/containers/lca/evidence/0001-rhcos_4.17.4 (2024-02-01T19:20:40Z, 5 KiB): Uncontrolled rollback\n";
+        assert!(text(&found).contains(line), "{}", text(&found));
+        let mut expect = bundle;
+        expect["path"] = json!("/var/lib/containers/lca/evidence/0001-rhcos_4.17.4");
+        assert_eq!(document(&found)["evidence"], json!([expect]));
+        found.evidence = Err("no such device".to_owned());
+        assert!(text(&found).contains("Evidence: not known: no such device\n"));
+        let error = json!({ "error": "no such device" });
+        assert_eq!(document(&found)["evidence"], error);
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub const UPGRADE_COMPLETED: &str = "Upgrade completed";
 pub const UPGRADE_FAILED: &str = "Upgrade failed";
 /// The origin booted again without anybody having asked for it.
 pub const UNCONTROLLED_ROLLBACK: &str = "Uncontrolled rollback";
+/// What stands between the text of a failed upgrade and the place of what was kept of its boots.
+const EVIDENCE: &str = "; evidence: ";
 /// Both upgrade conditions once the user asked for Rollback.
 pub const ROLLBACK_REQUESTED: &str = "Rollback requested";
 /// `RollbackInProgress` before the switch.
@@ -458,6 +460,13 @@ fn go_duration(seconds: u64) -> String {
 pub const EVENT_REBOOT_FOR_UPGRADE: &str = "System will now reboot for upgrade";
 /// The note before the return.
 pub const EVENT_REBOOT_FOR_ROLLBACK: &str = "System will now reboot for rollback";
+
+/// The text of a failed upgrade with the directory of its evidence behind it, instead of any that it names already.
+#[must_use]
+pub fn with_evidence(text: &str, directory: &str) -> String {
+    let text = text.split_once(EVIDENCE).map_or(text, |(text, _)| text);
+    format!("{text}{EVIDENCE}{directory}")
+}
 
 #[cfg(test)]
 mod tests {

@@ -20,11 +20,11 @@ use zbus::{MatchRule, MessageStream};
 use crate::bus::{self, Bus, Object, call_on_bus, on_bus};
 use crate::failure::Attempt;
 
-const SYSTEMD: Object<'_> = Object {
+pub(crate) const SYSTEMD: Object<'_> = Object {
     service: "org.freedesktop.systemd1",
     path: "/org/freedesktop/systemd1",
 };
-const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+pub(crate) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const LOGIND: Object<'_> = Object {
     service: "org.freedesktop.login1",
     path: "/org/freedesktop/login1",

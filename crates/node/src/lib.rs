@@ -8,6 +8,7 @@ mod cluster_view;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod error;
+pub mod evidence;
 mod first_boot;
 mod first_boot_or_return;
 mod init_monitor;

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 
 use crate::ports::{Deployment, NodePath, Ports, Reserved, UnitState};
 use crate::record::{self, Record};
-use crate::{PortError, PortResult, steps, verdict, way_back};
+use crate::{PortError, PortResult, evidence, steps, verdict, way_back};
 
 /// Directories of the upgrade in the booted stateroot and the shared partition: what Idle removes.
 const LEFTOVERS: [&str; 2] = [api::path::WORKSPACE, api::path::SAVED_IBU];
@@ -84,6 +84,14 @@ pub fn observe(
     } else {
         None
     };
+    let evidence = evidence::fact(
+        ports,
+        state,
+        side,
+        booted.as_ref().ok(),
+        handover.as_ref(),
+        target.as_ref(),
+    );
     let fallback = fallback(ports, state, side, booted.as_ref().ok(), target.as_ref())?;
     let verdict = match (side, &target) {
         (Side::Target, _) => {
@@ -145,6 +153,7 @@ pub fn observe(
         },
         returned,
         failed_boot,
+        evidence,
         fallback,
         cleanup_now: ibu
             .metadata
@@ -171,7 +180,10 @@ pub fn observe(
 }
 
 /// The release that the boot loader returned from, if it is the one that this upgrade made.
-fn failed_boot(ports: &Ports<'_>, target: Option<&TargetRecord>) -> PortResult<Option<FailedBoot>> {
+pub(crate) fn failed_boot(
+    ports: &Ports<'_>,
+    target: Option<&TargetRecord>,
+) -> PortResult<Option<FailedBoot>> {
     let failed: Option<FailedBoot> = tolerant(record::read(ports.files, Record::FailedBoot))?;
     let is_ours = |failed: &FailedBoot| {
         target.is_some_and(|target| target.stateroot == failed.target.stateroot)

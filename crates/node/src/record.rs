@@ -69,7 +69,7 @@ impl Record {
     }
 
     /// Its file in a stateroot that is not booted.
-    fn path_in(self, stateroot: &StaterootName) -> NodePath {
+    pub(crate) fn path_in(self, stateroot: &StaterootName) -> NodePath {
         NodePath::in_stateroot(stateroot, &self.path().rel)
     }
 }

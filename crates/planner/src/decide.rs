@@ -193,10 +193,12 @@ fn work(spec: &ImageBasedUpgradeSpec, state: State, spoken: &str, facts: &Facts)
     }
 }
 
-/// A position without work of its own but to disarm what watched over the way to it. A run that outlived its position is stopped.
+/// A position without work of its own but to disarm what watched over the way to it and to keep what is known of why it was taken. A run that outlived its position is stopped.
 pub(crate) fn resting(state: State, spoken: &str, facts: &Facts) -> Decision {
     match &facts.run {
-        RunFact::Running { plan, .. } if *plan != PlanName::Disarm => {
+        RunFact::Running { plan, .. }
+            if !matches!(plan, PlanName::Disarm | PlanName::SealEvidence) =>
+        {
             Decision::stay(state, facts.side, spoken, Act::Wait(Why::OtherWork))
         }
         _ => upgrade::resting(state, spoken, facts),

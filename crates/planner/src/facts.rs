@@ -304,6 +304,18 @@ pub enum RunFact {
     },
 }
 
+/// What is kept of the failed boots of the release that the node returned from.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum EvidenceFact {
+    /// Nobody looked, or nothing was returned from.
+    #[default]
+    None,
+    /// It lies in this directory.
+    Sealed(String),
+    /// Nothing is kept yet, and this release is still there.
+    Due(DeploymentId),
+}
+
 /// How far this site's reconfiguration in the target has come.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum PostPivot {
@@ -369,6 +381,8 @@ pub struct Facts {
     pub returned: bool,
     /// The release that the boot loader returned from.
     pub failed_boot: Option<FailedBoot>,
+    /// What is kept of the boots that led back here; looked at in an origin behind a failed upgrade only.
+    pub evidence: EvidenceFact,
     /// The boot loader's way back; looked at around a pivot only.
     pub fallback: FallbackState,
     /// Anything is left that abort or finalize would remove.

@@ -4,6 +4,7 @@
 use api::{StaterootName, message};
 
 use crate::decide::{Act, Decision, Pending, noted, pending};
+use crate::evidence;
 use crate::facts::Facts;
 use crate::failure::{LONGEST_BACKOFF, due};
 use crate::state::{Side, State};
@@ -95,6 +96,8 @@ fn removal(name: PlanName, facts: &Facts) -> Plan {
         // Asked for before the completion had been followed up.
         steps.push(disarm_monitor());
     }
+    // Before anything of what failed is removed.
+    steps.extend(evidence::step(message::UNCONTROLLED_ROLLBACK, facts));
     // What runs is never removed, whatever the records say.
     let runs = |stateroot: &StaterootName| {
         facts

@@ -4,6 +4,7 @@ mod boot;
 pub mod check;
 mod cleanup;
 mod decide;
+mod evidence;
 mod explain;
 mod facts;
 mod failure;
@@ -34,8 +35,9 @@ pub use cleanup::{
 pub use decide::{Act, Decision, Said, Why, decide};
 pub use explain::{explain_checks, explain_stages};
 pub use facts::{
-    ClusterFacts, ClusterKnowledge, Facts, Filesystem, Health, NodeFacts, NodeKnowledge, PostPivot,
-    RunFact, SeedContent, SeedPin, SeedSignature, Space, TargetRecord, Told,
+    ClusterFacts, ClusterKnowledge, EvidenceFact, Facts, Filesystem, Health, NodeFacts,
+    NodeKnowledge, PostPivot, RunFact, SeedContent, SeedPin, SeedSignature, Space, TargetRecord,
+    Told,
 };
 pub use failure::{Disposition, ErrorKind, LONGEST_BACKOFF, backoff, disposition};
 pub use image_facts::{ImageFacts, PrecachePolicy, PrecacheRecord, PrecacheTally};

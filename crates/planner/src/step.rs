@@ -49,6 +49,8 @@ pub enum PlanName {
     PostPivotReturn,
     /// The same by the init monitor.
     MonitorReturn,
+    /// In the origin that the node returned to: keep what is left of the boots that failed.
+    SealEvidence,
     /// Idle: undo what Prep made.
     Abort,
     /// Idle: forget the release that is not booted.
@@ -68,7 +70,7 @@ pub enum Owner {
 
 impl PlanName {
     /// All of them.
-    pub const ALL: [PlanName; 15] = [
+    pub const ALL: [PlanName; 16] = [
         PlanName::InspectSeed,
         PlanName::VerifySeed,
         PlanName::FetchSeed,
@@ -82,6 +84,7 @@ impl PlanName {
         PlanName::AutomaticReturn,
         PlanName::PostPivotReturn,
         PlanName::MonitorReturn,
+        PlanName::SealEvidence,
         PlanName::Abort,
         PlanName::Finalize,
     ];
@@ -102,6 +105,7 @@ impl PlanName {
             PlanName::AutomaticReturn => "automatic-return",
             PlanName::PostPivotReturn => "post-pivot-return",
             PlanName::MonitorReturn => "monitor-return",
+            PlanName::SealEvidence => "seal-evidence",
             PlanName::Abort => "abort",
             PlanName::Finalize => "finalize",
         }
@@ -121,7 +125,8 @@ impl PlanName {
             | PlanName::Disarm
             | PlanName::AutomaticReturn
             | PlanName::PostPivotReturn
-            | PlanName::MonitorReturn => Stage::Upgrade,
+            | PlanName::MonitorReturn
+            | PlanName::SealEvidence => Stage::Upgrade,
             PlanName::Return => Stage::Rollback,
             PlanName::Abort | PlanName::Finalize => Stage::Idle,
         }
@@ -330,6 +335,17 @@ pub enum Step {
         /// Why.
         reason: String,
     },
+    /// Keep what there is to know of a release's boots in the partition that all releases share: their journal, our runs, verdict
+    /// and counts, the states of units and what the kernel left of a panic. It bars nothing: what cannot be kept is told, and the
+    /// step is done.
+    SealEvidence {
+        /// The release whose boot failed.
+        target: DeploymentId,
+        /// The boot that it runs in; `None` = it does not run.
+        boot_id: Option<String>,
+        /// Why; no secrets.
+        reason: String,
+    },
     /// Stop the init monitor and remove its unit.
     DisarmMonitor {
         /// Its name.
@@ -501,6 +517,7 @@ impl Step {
             Step::SaveHandover { .. } => "save-handover",
             Step::RecordVerdict { .. } => "record-verdict",
             Step::TellOrigin { .. } => "tell-origin",
+            Step::SealEvidence { .. } => "seal-evidence",
             Step::DisarmMonitor { .. } => "disarm-monitor",
             Step::SyncStateroots { .. } => "sync-stateroots",
             Step::EnsureBootUnit { .. } => "ensure-boot-unit",

@@ -6,6 +6,7 @@ use api::{DeploymentId, ImageBasedUpgradeSpec, Phase, message};
 use crate::boot::{FALLBACK_ATTEMPTS, FallbackState};
 use crate::check::{self, Subject};
 use crate::decide::{Act, Decision, Pending, Why, noted, pending, resting as at_rest};
+use crate::evidence;
 use crate::facts::{ClusterKnowledge, Facts, Health, PostPivot, TargetRecord};
 use crate::failure::{LONGEST_BACKOFF, due};
 use crate::state::{Side, State};
@@ -179,9 +180,10 @@ fn fallback(
 }
 
 /// A position at rest on either side of the pivot, where nothing is to be returned from. What the boot loader and the init
-/// monitor would still do is taken back; on the origin the switch first, which may be what failed.
+/// monitor would still do is taken back; on the origin the switch first, which may be what failed. Then evidence that is due.
 pub(crate) fn resting(state: State, spoken: &str, facts: &Facts) -> Decision {
-    let rest = |act| Decision::stay(state, facts.side, spoken, act);
+    let spoken = evidence::told(state, spoken, facts);
+    let rest = |act| Decision::stay(state, facts.side, spoken.as_str(), act);
     let Ok(booted) = &facts.booted else {
         return rest(Act::Nothing);
     };
@@ -195,7 +197,7 @@ pub(crate) fn resting(state: State, spoken: &str, facts: &Facts) -> Decision {
     };
     let armed = matches!(facts.fallback, FallbackState::Armed { .. });
     if !armed && !monitor {
-        return rest(Act::Nothing);
+        return evidence::sealing(rest(Act::Nothing), facts);
     }
     let loader = armed.then_some(Step::DisarmFallback);
     // It finds the verdict by itself too, and then does nothing.

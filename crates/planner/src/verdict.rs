@@ -79,7 +79,7 @@ pub struct Return {
 }
 
 /// The way back that nobody asked for: the verdict, then the origin's own copy of the upgrade object, which says why and is worth
-/// having but bars nothing (C 9.3), then as any return. Nothing of it asks the API server. Planned anew it is the same plan.
+/// having but bars nothing (C 9.3), then the evidence, which bars nothing either, then as any return. Nothing of it asks the API server. Planned anew it is the same plan.
 pub fn automatic_return(wanted: Return) -> Plan {
     let Return {
         plan,
@@ -101,6 +101,12 @@ pub fn automatic_return(wanted: Return) -> Plan {
             Step::TellOrigin {
                 origin: origin.stateroot.clone(),
                 target: booted.clone(),
+                reason: reason.clone(),
+            },
+            // Nothing that follows leads anywhere else, and none of it waits for more than a few seconds of this.
+            Step::SealEvidence {
+                target: booted.clone(),
+                boot_id: Some(boot_id.clone()),
                 reason,
             },
             Step::SyncStateroots {

@@ -158,6 +158,7 @@ impl Node {
             machine: self,
             fallback: self,
             units: self,
+            traces: self,
             files: self,
             clock: self,
             cluster: self,

@@ -8,9 +8,13 @@ use crate::machine::Machine;
 use crate::tree::{Entry, Tree};
 
 /// Paths that are left out, each with the reason.
-const LEFT_OUT: [(&str, &str); 5] = [
+const LEFT_OUT: [(&str, &str); 6] = [
     ("/var/log/", "every boot writes one"),
     ("/var/lib/lca/runs/", "journals tell how it came about"),
+    (
+        "/containers/lca/evidence/",
+        "what a boot was like when it failed",
+    ),
     ("/var/lib/etcd/revision", "counts writes"),
     ("/var/lib/lca/init-monitor.json", "counts boots and seconds"),
     (

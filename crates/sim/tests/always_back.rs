@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use api::{ConditionType, ImageBasedUpgrade, Stage, annotation, path};
-use planner::State;
+use planner::{ErrorKind, State};
 use serde_json::{Value, json};
 use sim::sweep::{Segment, Undisturbed};
 use sim::{BROKEN, Essence, Fault, Guard, Loss, Machine, Moment, Request, Site};
@@ -126,7 +126,48 @@ fn returned(name: &str, site: Site, reason: &str) -> Site {
     );
     assert!(text.starts_with(reason), "{name}: {text:?}");
     assert!(site.machine().reboots() > before, "{name}");
+    let kept = evidence(&site, &text);
+    assert_eq!(kept, Ok(()), "{name}: {text:?}");
     site
+}
+
+/// Whether there is evidence on the disk, whole and without secrets, and the condition names it: one bundle where it is known which
+/// upgrade it is of, and one for each boot that went back where it is not.
+fn evidence(site: &Site, told: &str) -> Result<(), String> {
+    let machine = site.machine();
+    let disk = machine.disk();
+    let names = disk.names("/containers/lca/evidence");
+    let mut upgrades = Vec::new();
+    for name in &names {
+        let place = format!("/containers/lca/evidence/{name}");
+        let text = disk.text(&format!("{place}/bundle.json"));
+        let text = text.ok_or_else(|| format!("{name} is not whole: {:?}", disk.names(&place)))?;
+        let bundle: Value = serde_json::from_str(text).unwrap();
+        let parts = bundle["parts"].as_array().unwrap();
+        for part in parts {
+            let part = disk.text(&format!("{place}/{}", part.as_str().unwrap()));
+            if part.is_none_or(|text| text.contains("simulated-secret")) {
+                return Err(format!("{name}: {part:?}"));
+            }
+        }
+        let has = |part: &str| parts.iter().any(|name| name == part);
+        let told = |part: &str| bundle["missing"].to_string().contains(part);
+        for part in ["verdict.json", "journal.txt"] {
+            if !has(part) && !told(part) {
+                return Err(format!("{name} has {parts:?} and misses no {part}"));
+            }
+        }
+        upgrades.push(bundle["upgrade"].clone());
+    }
+    let last = names.last().ok_or("there is no evidence")?;
+    let place = format!("; evidence: /var/lib/containers/lca/evidence/{last}");
+    if !told.ends_with(&place) {
+        return Err(format!("the condition names no {place:?}: {told:?}"));
+    }
+    if names.len() > 1 && upgrades.iter().any(|upgrade| !upgrade.is_null()) {
+        return Err(format!("{names:?} are of {upgrades:?}"));
+    }
+    Ok(())
 }
 
 fn completed(name: &str, site: Site) -> Site {
@@ -353,6 +394,9 @@ impl Found {
             (TARGET, State::UpgradeCompleted) => self.completed += 1,
             (ORIGIN, State::UpgradeFailed) if text.starts_with("Rollback due to ") => {
                 self.returned += 1;
+                if let Err(wrong) = evidence(&site, &text) {
+                    self.say(at, &site, wrong);
+                }
             }
             _ => self.say(at, &site, format!("ends in {stateroot} {state} {text:?}")),
         }
@@ -518,6 +562,41 @@ fn a_return_that_is_cut_short_goes_on() {
         }
     }
     found.report("returns cut short");
+}
+
+/// Whatever fails while evidence is sealed, for one moment or for good: the node goes back, and the old release seals what the new
+/// one could not.
+#[test]
+fn evidence_that_cannot_be_sealed_bars_nothing() {
+    let (start, guard) = prepared(|_| {});
+    let (machine, watch) = first_boot_that_cannot_work(&start, &guard);
+    let mut site = Site::resumed_within(machine.clone(), watch.clone());
+    site.arm(None);
+    site.record();
+    let mut site = returned("undisturbed", site, "Rollback due to postpivot failure");
+    let moments = site.take_moments();
+    let seals = |moment: &&Moment| {
+        let at = &moment.operation;
+        in_target(moment) && (at.contains("lca/evidence") || at.starts_with("traces"))
+    };
+    let first = moments.iter().find(seals).unwrap().first;
+    let last = moments.iter().rfind(seals).unwrap().last;
+    println!("operations {first} to {last}");
+    assert!(last > first + 20, "{first} {last}");
+    let mut found = Found::default();
+    for at in first..=last {
+        for kind in [ErrorKind::Permanent, ErrorKind::Transient] {
+            let mut site = Site::resumed_within(machine.clone(), watch.clone());
+            site.arm(Some(Fault::Error(at, kind)));
+            let site = found.drive(&format!("{kind:?} error at {at}"), site);
+            let reboots = site.machine().reboots() - machine.reboots();
+            if reboots != 1 {
+                found.say(&format!("{at}"), &site, format!("{reboots} reboots"));
+            }
+        }
+    }
+    found.report("errors while sealing");
+    assert_eq!(found.returned, found.runs);
 }
 
 /// What a kept failure may differ in: what was put aside, the side that was left, and when it had last decided.

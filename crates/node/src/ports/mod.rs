@@ -11,6 +11,7 @@ mod images;
 mod machine;
 mod ostree;
 mod seeds;
+mod traces;
 mod units;
 
 pub use boot_fallback::BootFallback;
@@ -27,6 +28,7 @@ pub use planner::{
     SeedContent, SeedPin, SeedSignature, Space, StoredImage, Told,
 };
 pub use seeds::{FetchRequest, Seeds};
+pub use traces::{Trace, Traces};
 pub use units::{UnitState, Units};
 
 /// How a long call reports how far it is and learns that it shall stop.
@@ -61,6 +63,8 @@ pub struct Ports<'a> {
     pub fallback: &'a dyn BootFallback,
     /// systemd.
     pub units: &'a dyn Units,
+    /// What boots leave behind that is none of our files.
+    pub traces: &'a dyn Traces,
     /// Files outside ostree's own.
     pub files: &'a dyn Files,
     /// Time and boots.

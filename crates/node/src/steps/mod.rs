@@ -25,7 +25,7 @@ use engine::{Presence, Progress, StepContext, StepError, Unit, Work};
 use planner::{ErrorKind, Step};
 
 use crate::ports::{FetchRequest, Ports, PullSecret, RegistryChange, Reserved, Root, Watch};
-use crate::{PortError, PortResult};
+use crate::{PortError, PortResult, evidence};
 
 /// The steps of this program on one node.
 #[derive(Clone, Copy)]
@@ -137,6 +137,9 @@ fn probe(ports: &Ports<'_>, step: &Step) -> PortResult<bool> {
         Step::DisableUnit { unit } => Ok(!ports.units.enabled(unit)?),
         Step::RecordVerdict { outcome, .. } => crate::verdict::agrees(ports, *outcome),
         Step::TellOrigin { origin, target, .. } => verdict::told(ports, origin, target),
+        Step::SealEvidence {
+            target, boot_id, ..
+        } => Ok(evidence::is_sealed(ports, target, boot_id.as_deref())),
         Step::DisarmMonitor { unit } => verdict::disarmed(ports, unit),
         Step::RecordTarget { .. }
         | Step::CleanImages { .. }
@@ -233,6 +236,14 @@ fn apply(ports: &Ports<'_>, step: &Step, context: &StepContext<'_>) -> PortResul
             target,
             reason,
         } => verdict::tell_origin(ports, origin, target, reason),
+        Step::SealEvidence {
+            target,
+            boot_id,
+            reason,
+        } => {
+            evidence::seal_or_tell(ports, target, boot_id.as_deref(), reason);
+            Ok(())
+        }
         Step::DisarmMonitor { unit } => verdict::disarm(ports, unit),
         Step::SyncStateroots { stateroots } => boot::sync(ports, stateroots),
         Step::EnsureBootUnit { target } => fallback::add_unit(ports, target),
@@ -324,6 +335,10 @@ fn settle(ports: &Ports<'_>, step: &Step) -> PortResult<()> {
         | Step::UndeployStateroot { .. }
         | Step::RemoveStateroot { .. }
         | Step::PruneRepository => ports.files.sync(&Root::Booted),
+        Step::SealEvidence { .. } => {
+            evidence::tidy_or_tell(ports.files);
+            Ok(())
+        }
         Step::RecordVerdict { .. } => {
             let found = crate::verdict::read_own(ports)?;
             crate::verdict::settle(ports, &found)

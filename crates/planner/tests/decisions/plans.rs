@@ -2,8 +2,8 @@
 
 use api::verdict::{Judge, Outcome};
 use planner::{
-    Act, ErrorKind, Facts, FailedBoot, FallbackState, Plan, PlanName, RunFact, Side, State, Step,
-    VerdictFact, Why,
+    Act, ErrorKind, EvidenceFact, Facts, FailedBoot, FallbackState, Plan, PlanName, RunFact, Side,
+    State, Step, VerdictFact, Why,
 };
 
 use crate::reachable::plain;
@@ -321,6 +321,86 @@ fn where_an_upgrade_has_ended_nothing_stays_armed() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn the_old_release_seals_what_the_failed_one_could_not() {
+    let mut facts = facts(Side::Origin);
+    let status = plain(State::UpgradeFailed);
+    let stage = spec(Some("Upgrade"));
+    let decide = |facts: &Facts| decided(&stage, &status.conditions, facts);
+    let quiet = decide(&facts);
+    facts.evidence = EvidenceFact::Due(deployment(TARGET));
+    let step = |reason: &str| Step::SealEvidence {
+        target: deployment(TARGET),
+        boot_id: None,
+        reason: reason.to_owned(),
+    };
+    let wanted = Act::Run(Plan {
+        name: PlanName::SealEvidence,
+        steps: vec![step(&quiet.said.message)],
+    });
+    let run = |kind, since| RunFact::Failed {
+        plan: PlanName::SealEvidence,
+        kind,
+        error: "no".to_owned(),
+        attempt: 1,
+        since,
+    };
+    let of = |plan| RunFact::Completed { plan };
+    for (fact, expect) in [
+        (RunFact::None, &wanted),
+        (of(PlanName::Disarm), &wanted),
+        // Not sealed all the same: it was told, and nothing depends on it.
+        (of(PlanName::SealEvidence), &Act::Nothing),
+        (run(ErrorKind::Permanent, 29), &Act::Nothing),
+        (run(ErrorKind::Permanent, 30), &wanted),
+    ] {
+        facts.run = fact;
+        assert_eq!(decide(&facts).act, *expect, "{:?}", facts.run);
+    }
+    // The way back comes first.
+    facts.run = RunFact::None;
+    facts.fallback = FallbackState::Armed {
+        entry: "ostree-1".to_owned(),
+        left: 3,
+    };
+    let disarm = plan(State::UpgradeFailed, "Upgrade", &facts);
+    assert_eq!(disarm.name, PlanName::Disarm);
+    // Idle before it was done: nothing of the failed release is removed earlier.
+    let abort = plan(State::Aborting, "Idle", &facts);
+    let at = |wanted: &Step| abort.steps.iter().position(|step| step == wanted);
+    let sealed = at(&step("Uncontrolled rollback")).unwrap();
+    let stateroot = stateroot(TARGET);
+    let undeployed = at(&Step::UndeployStateroot { stateroot }).unwrap();
+    assert!(sealed < undeployed, "{:?}", names(&abort));
+    facts.evidence = EvidenceFact::None;
+    let without = plan(State::Aborting, "Idle", &facts);
+    assert!(!names(&without).contains(&"seal-evidence"));
+}
+
+#[test]
+fn a_failed_upgrade_names_its_evidence_once() {
+    let mut facts = facts(Side::Origin);
+    let mut status = plain(State::UpgradeFailed);
+    let stage = spec(Some("Upgrade"));
+    let before = decided(&stage, &status.conditions, &facts).said.message;
+    for place in ["/place/0001-a", "/place/0001-a", "/place/0002-a"] {
+        facts.evidence = EvidenceFact::Sealed(place.to_owned());
+        let decision = decided(&stage, &status.conditions, &facts);
+        assert_eq!(decision.act, Act::Nothing);
+        let expect = format!("{before}; evidence: {place}");
+        assert_eq!(decision.said.message, expect);
+        let upgrade = api::Stage::Upgrade;
+        status = planner::project(&status, upgrade, &decision, crate::sample::occasion(1, 1));
+        assert_eq!(planner::failure_text(&status, upgrade), Some(&*expect));
+    }
+    // In the target it is none of anybody's texts yet.
+    facts.side = Side::Target;
+    facts.evidence = EvidenceFact::Sealed("/place/0003-a".to_owned());
+    facts.returns = false;
+    let text = decided(&stage, &status.conditions, &facts).said.message;
+    assert!(!text.contains("0003"), "{text}");
 }
 
 #[test]

@@ -147,6 +147,7 @@ pub(crate) fn facts(side: Side) -> Facts {
         },
         returned: false,
         failed_boot: None,
+        evidence: planner::EvidenceFact::None,
         fallback: planner::FallbackState::Disarmed,
         verdict: planner::VerdictFact::None,
         returns: true,

@@ -137,6 +137,11 @@ fn an_automatic_return_says_why_and_then_goes_like_any_other() {
                 target: deployment(TARGET),
                 reason: "REASON".to_owned(),
             },
+            Step::SealEvidence {
+                target: deployment(TARGET),
+                boot_id: Some("boot-1".to_owned()),
+                reason: "REASON".to_owned(),
+            },
             Step::SyncStateroots {
                 stateroots: vec![stateroot(TARGET), stateroot(ORIGIN)],
             },

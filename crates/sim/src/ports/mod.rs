@@ -7,6 +7,7 @@ mod hardware;
 mod images;
 mod ostree;
 mod seeds;
+mod traces;
 mod units;
 
 pub(crate) use cluster::{change, live};

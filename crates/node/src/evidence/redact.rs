@@ -1,0 +1,242 @@
+//! Text without what looks like a secret. Rather too much goes than too little: evidence is for looking at failures.
+
+/// What stands in the place of a secret.
+const GONE: &str = "[redacted]";
+/// Ends of names whose values are secrets, in lower case.
+const NAMES: [&str; 17] = [
+    "auth",
+    "authorization",
+    "password",
+    "passwd",
+    "passphrase",
+    "token",
+    "secret",
+    "secret-data",
+    "client-key-data",
+    "private-key",
+    "privatekey",
+    "private_key",
+    "apikey",
+    "api_key",
+    "access_key",
+    "pullsecret",
+    "pull-secret",
+];
+/// Schemes of HTTP's authorization whose credentials follow behind a space, each with how many letters make one: fewer are a word
+/// of some sentence.
+const SCHEMES: [(&str, usize); 2] = [("bearer ", 8), ("basic ", 16)];
+/// Begins a private key.
+const KEY_BEGINS: &str = "-----BEGIN ";
+/// Ends any such block.
+const KEY_ENDS: &str = "-----END ";
+/// What [`KEY_BEGINS`] is in base64, as kubeconfigs and Secrets hold keys.
+const KEY_IN_BASE64: &str = "LS0tLS1CRUdJTi";
+/// A header of a JSON web token, `{"`, in base64.
+const WEB_TOKEN: &str = "eyJ";
+/// Longest key in lines; what goes on longer without an end is none, or has lost it.
+const KEY_LINES: usize = 200;
+
+/// The text with [`GONE`] in place of private keys, bearer tokens, and values of names like `auth`, `password` and `token`.
+pub fn redact(text: &str) -> String {
+    let mut told = String::with_capacity(text.len());
+    // Lines of a key that may still come.
+    let mut key = 0_usize;
+    for line in text.split_inclusive('\n') {
+        if key > 0 {
+            key = if line.contains(KEY_ENDS) { 0 } else { key - 1 };
+            continue;
+        }
+        let begin = line.match_indices(KEY_BEGINS).find(|(at, _)| {
+            let rest = line.get(*at..).unwrap_or_default();
+            rest.get(..64).unwrap_or(rest).contains("PRIVATE KEY")
+        });
+        let Some((at, _)) = begin else {
+            redact_line(line, &mut told);
+            continue;
+        };
+        let (before, block) = line.split_at(at);
+        redact_line(before, &mut told);
+        told.push_str(GONE);
+        match block.split_once(KEY_ENDS) {
+            // A key in one line, its own line ends written out.
+            Some((_, behind)) => {
+                let behind = behind.split_once("-----").map_or("", |(_, behind)| behind);
+                told.push_str(&redact(behind));
+            }
+            None => {
+                key = KEY_LINES;
+                told.push('\n');
+            }
+        }
+    }
+    told
+}
+
+fn redact_line(line: &str, told: &mut String) {
+    let mut rest = line;
+    while let Some(first) = rest.chars().next() {
+        let taken = match secret(rest, told.chars().next_back()) {
+            Some((kept, taken)) => {
+                told.push_str(rest.get(..kept).unwrap_or_default());
+                told.push_str(GONE);
+                taken
+            }
+            None => {
+                told.push(first);
+                first.len_utf8()
+            }
+        };
+        rest = rest.get(taken..).unwrap_or_default();
+    }
+}
+
+/// Whether a secret, or what introduces one, begins here: how many bytes are kept before it, and where it ends.
+fn secret(rest: &str, before: Option<char>) -> Option<(usize, usize)> {
+    if before.is_some_and(in_name) {
+        return None;
+    }
+    for (scheme, shortest) in SCHEMES {
+        let named = rest.get(..scheme.len())?.eq_ignore_ascii_case(scheme);
+        let length = || run(rest.get(scheme.len()..).unwrap_or_default(), in_token);
+        if named && length() >= shortest {
+            return Some((scheme.len(), scheme.len() + length()));
+        }
+    }
+    let word = run(rest, in_token);
+    let token = rest.get(..word)?;
+    let web = token.starts_with(WEB_TOKEN) && token.matches('.').count() >= 2 && word > 40;
+    if token.starts_with(KEY_IN_BASE64) || web {
+        return Some((0, word));
+    }
+    user_of_address(rest).or_else(|| value(rest))
+}
+
+/// `://user:password@`: both go.
+fn user_of_address(rest: &str) -> Option<(usize, usize)> {
+    let behind = rest.strip_prefix("://")?;
+    let length = run(behind, |c| {
+        !c.is_whitespace() && !matches!(c, '/' | '@' | '"' | '\'')
+    });
+    let named = behind.get(length..)?.starts_with('@') && behind.get(..length)?.contains(':');
+    named.then_some((3, 3 + length))
+}
+
+/// `name: value`, `name=value`, `"name":"value"`, also where quotes are written out as `\"`.
+fn value(rest: &str) -> Option<(usize, usize)> {
+    let name = run(rest, in_name);
+    let lower = rest.get(..name)?.to_ascii_lowercase();
+    let ends = |end: &&str| {
+        let before = lower.strip_suffix(*end)?;
+        // `oauth: ` is no credential, `registry_auth` and `bootstrapToken` are.
+        Some(before.is_empty() || *end != "auth" || before.ends_with(['-', '_', '.']))
+    };
+    NAMES.iter().find(|end| ends(end) == Some(true))?;
+    let quoted = |from: usize| {
+        run(rest.get(from..).unwrap_or_default(), |c| {
+            matches!(c, '"' | '\'' | '\\')
+        })
+    };
+    let mut at = name + quoted(name);
+    let separator = rest.get(at..)?.chars().next()?;
+    if !matches!(separator, ':' | '=') {
+        return None;
+    }
+    at += 1;
+    at += run(rest.get(at..)?, |c| matches!(c, ' ' | '\t'));
+    let quotes = quoted(at);
+    at += quotes;
+    let inside = |c: char| match quotes {
+        0 => !c.is_whitespace() && !matches!(c, ',' | ';' | '"' | '\'' | '{' | '[' | '}' | ']'),
+        _ => !matches!(c, '"' | '\'' | '\n'),
+    };
+    let scheme = |(scheme, _): &(&str, usize)| {
+        let named = rest.get(at..at + scheme.len())?;
+        named.eq_ignore_ascii_case(scheme).then_some(scheme.len())
+    };
+    let scheme = SCHEMES.iter().find_map(scheme).unwrap_or_default();
+    let length = scheme + run(rest.get(at + scheme..)?, inside);
+    (length > 0).then_some((at, at + length))
+}
+
+/// Bytes at the beginning that are all like this.
+fn run(text: &str, like: impl Fn(char) -> bool) -> usize {
+    text.find(|c| !like(c)).unwrap_or(text.len())
+}
+
+fn in_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
+}
+
+fn in_token(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+' | '/' | '=' | '~')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_go_and_the_rest_stays() {
+        let check = |text: &str, expect: &str| assert_eq!(redact(text), expect, "{text}");
+        check("plain text: 5 of 6\n", "plain text: 5 of 6\n");
+        check(
+            "Authorization: Bearer abcdefgh.ijk x",
+            "Authorization: [redacted] x",
+        );
+        check("got bearer abcdefgh.ijk back", "got bearer [redacted] back");
+        check(
+            "the bearer of it, a basic question",
+            "the bearer of it, a basic question",
+        );
+        check(
+            r#"{"auths":{"quay.io":{"auth":"dXNlcjpwYXNz","email":""}}}"#,
+            r#"{"auths":{"quay.io":{"auth":"[redacted]","email":""}}}"#,
+        );
+        check(
+            r#"config={\"auth\":\"dXNl\\\"cjp=\",\"x\":1}"#,
+            r#"config={\"auth\":\"[redacted]"cjp=\",\"x\":1}"#,
+        );
+        check(
+            "password = 'two words' next",
+            "password = '[redacted]' next",
+        );
+        check("TOKEN=abc,user=me", "TOKEN=[redacted],user=me");
+        check("db_password: hunter2", "db_password: [redacted]");
+        check("oauth: started", "oauth: started");
+        check(
+            "authentication: on, author: me",
+            "authentication: on, author: me",
+        );
+        check("the token is wrong: 401", "the token is wrong: 401");
+        check(
+            "pull https://me:secret1@quay.io/x",
+            "pull https://[redacted]@quay.io/x",
+        );
+        check(
+            "see https://quay.io:443/a@sha256:1",
+            "see https://quay.io:443/a@sha256:1",
+        );
+        let web = format!("eyJ{}.{}.sig", "a".repeat(30), "b".repeat(30));
+        check(&format!("jwt {web} end"), "jwt [redacted] end");
+        check(
+            "client-certificate-data: LS0tLS1CRUdJTiBD",
+            "client-certificate-data: [redacted]",
+        );
+        check("größe=5 Secret=ü", "größe=5 Secret=[redacted]");
+    }
+
+    #[test]
+    fn private_keys_go_whole() {
+        let key = "a -----BEGIN EC PRIVATE KEY-----\nMHc\nAoG\n-----END EC PRIVATE KEY-----\nb\n";
+        assert_eq!(redact(key), "a [redacted]\nb\n");
+        let line = r"x -----BEGIN PRIVATE KEY-----\nMHc\n-----END PRIVATE KEY----- token=t y";
+        assert_eq!(redact(line), "x [redacted] token=[redacted] y");
+        let torn = format!(
+            "-----BEGIN RSA PRIVATE KEY-----\n{}z\n",
+            "k\n".repeat(KEY_LINES)
+        );
+        assert_eq!(redact(&torn), "[redacted]\nz\n");
+        let certificate = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n";
+        assert_eq!(redact(certificate), certificate);
+    }
+}

@@ -1,0 +1,179 @@
+//! Making a bundle.
+
+use api::{DeploymentId, Timestamp};
+use planner::ErrorKind;
+
+use super::{Bundle, FORMAT, LIMIT, MANIFEST, directory, names, number, redact, tidy, upgrade_to};
+use crate::journal_files::RUNS;
+use crate::ports::{NodePath, Ports, Trace};
+use crate::record::Record;
+use crate::{PortError, PortResult};
+
+/// Longest document of ours that is kept, bytes.
+const DOCUMENT: u64 = 64 << 10;
+/// What all journals of runs may take, bytes.
+const ALL_RUNS: u64 = 2 << 20;
+/// Most journals of runs that are kept, the latest.
+const RUN_COUNT: usize = 12;
+/// Longest part that is none of ours, bytes: above all the system's journal.
+const TRACE: u64 = 4 << 20;
+/// Longest document that is read to be cut, bytes.
+const READ: u64 = 16 << 20;
+
+/// Seals what there is to know of the boots of `target`; where it is. All or nothing: what was half written is removed.
+pub(super) fn seal(
+    ports: &Ports<'_>,
+    target: &DeploymentId,
+    boot_id: Option<&str>,
+    reason: &str,
+) -> PortResult<NodePath> {
+    // Of an interrupted one first: its space may be what is lacking.
+    tidy(ports.files)?;
+    let last = names(ports.files)?.last().and_then(|name| number(name));
+    let name = format!("{:04}-{}", last.unwrap_or_default() + 1, target.stateroot);
+    let mut sealing = Sealing {
+        ports,
+        place: directory().join(&name),
+        left: LIMIT,
+        parts: Vec::new(),
+        missing: Vec::new(),
+    };
+    let bundle = Bundle {
+        format: FORMAT,
+        target: target.clone(),
+        upgrade: upgrade_to(ports, target),
+        boot_id: boot_id.map(ToOwned::to_owned),
+        reason: redact(reason),
+        sealed_at: Timestamp::from_unix(ports.clock.now()),
+        bytes: 0,
+        parts: Vec::new(),
+        missing: Vec::new(),
+    };
+    match sealing.fill(bundle) {
+        Ok(()) => Ok(sealing.place),
+        Err(error) => {
+            ports.files.remove(&sealing.place).ok();
+            Err(error.within("sealing evidence"))
+        }
+    }
+}
+
+/// A bundle that is being made.
+struct Sealing<'a, 'p> {
+    ports: &'a Ports<'p>,
+    place: NodePath,
+    /// Bytes that may still be written.
+    left: u64,
+    parts: Vec<String>,
+    missing: Vec<String>,
+}
+
+impl Sealing<'_, '_> {
+    fn fill(&mut self, bundle: Bundle) -> PortResult<()> {
+        let ports = self.ports;
+        ports.files.ensure_directory(&directory(), 0o700)?;
+        ports.files.ensure_directory(&self.place, 0o700)?;
+        let stateroot = &bundle.target.stateroot;
+        for record in [Record::Verdict, Record::InitMonitor, Record::Fallback] {
+            self.document(&record.path_in(stateroot), DOCUMENT)?;
+        }
+        self.document(&Record::FailedBoot.path(), DOCUMENT)?;
+        self.runs(&NodePath::in_stateroot(stateroot, RUNS))?;
+        for Trace { name, content } in ports
+            .traces
+            .left_by(&bundle.target, bundle.boot_id.is_some())
+        {
+            match content {
+                Ok(content) => self.part(&name, &content, TRACE)?,
+                Err(why) => self.missing.push(format!("{name}: {why}")),
+            }
+        }
+        let bundle = Bundle {
+            bytes: LIMIT - self.left,
+            parts: std::mem::take(&mut self.parts),
+            missing: std::mem::take(&mut self.missing),
+            ..bundle
+        };
+        let path = self.place.join(MANIFEST);
+        let mut bytes = serde_json::to_vec_pretty(&bundle).map_err(|error| {
+            PortError::new(ErrorKind::Permanent, format!("writing {path}"), error)
+        })?;
+        bytes.push(b'\n');
+        ports.files.replace(&path, &bytes, 0o600)
+    }
+
+    /// The journals of the latest runs, which are named by time.
+    fn runs(&mut self, runs: &NodePath) -> PortResult<()> {
+        let mut names = match self.ports.files.list(runs) {
+            Ok(names) => names,
+            Err(error) => {
+                self.lacks(runs, &error);
+                return Ok(());
+            }
+        };
+        names.retain(|name| name.ends_with(".jsonl"));
+        let mut room = ALL_RUNS;
+        for name in names.iter().rev().take(RUN_COUNT) {
+            let before = self.left;
+            self.document(&runs.join(name), room)?;
+            room -= before - self.left;
+        }
+        Ok(())
+    }
+
+    /// A file of ours, if there is one; one that cannot be read is told.
+    fn document(&mut self, path: &NodePath, limit: u64) -> PortResult<()> {
+        match self.ports.files.read(path, READ) {
+            Ok(Some(content)) => {
+                let name = path.rel.rsplit('/').next().unwrap_or(&path.rel);
+                self.part(name, &content, limit)
+            }
+            Ok(None) => Ok(()),
+            Err(error) => {
+                self.lacks(path, &error);
+                Ok(())
+            }
+        }
+    }
+
+    fn lacks(&mut self, path: &NodePath, error: &PortError) {
+        let why = engine::error_chain(error);
+        self.missing.push(format!("{path}: {why}"));
+    }
+
+    /// Writes a part: text without secrets, its end where it is too long.
+    fn part(&mut self, name: &str, content: &[u8], limit: u64) -> PortResult<()> {
+        let text = redact(&String::from_utf8_lossy(content));
+        let limit = usize::try_from(limit.min(self.left)).unwrap_or(usize::MAX);
+        let end = end(&text, limit);
+        if end.len() < text.len() {
+            let cut = text.len() - end.len();
+            self.missing.push(format!("{name}: its first {cut} bytes"));
+        }
+        if end.is_empty() {
+            return Ok(());
+        }
+        self.ports
+            .files
+            .replace(&self.place.join(name), end.as_bytes(), 0o600)?;
+        self.left = self.left.saturating_sub(end.len() as u64);
+        self.parts.push(name.to_owned());
+        Ok(())
+    }
+}
+
+/// The end of a text, of whole lines where it has any that fit.
+fn end(text: &str, limit: usize) -> &str {
+    if text.len() <= limit {
+        return text;
+    }
+    let mut from = text.len() - limit;
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    let end = text.get(from..).unwrap_or_default();
+    match end.split_once('\n') {
+        Some((_, lines)) if !lines.is_empty() => lines,
+        _ => end,
+    }
+}
