@@ -90,25 +90,38 @@ fn redact_line(line: &str, told: &mut String) {
     }
 }
 
-/// Whether a secret, or what introduces one, begins here: how many bytes are kept before it, and where it ends.
+/// Whether a secret, or what introduces one, begins here: how many bytes are kept before it, and where it ends. Looks far ahead only
+/// where a word begins, so that no line takes more than a few times its length.
 fn secret(rest: &str, before: Option<char>) -> Option<(usize, usize)> {
+    if let Some(found) = user_of_address(rest) {
+        return Some(found);
+    }
     if before.is_some_and(in_name) {
         return None;
     }
     for (scheme, shortest) in SCHEMES {
-        let named = rest.get(..scheme.len())?.eq_ignore_ascii_case(scheme);
-        let length = || run(rest.get(scheme.len()..).unwrap_or_default(), in_token);
-        if named && length() >= shortest {
-            return Some((scheme.len(), scheme.len() + length()));
+        if names_scheme(rest, scheme) {
+            let length = run(rest.get(scheme.len()..)?, in_token);
+            if length >= shortest {
+                return Some((scheme.len(), scheme.len() + length));
+            }
         }
     }
-    let word = run(rest, in_token);
-    let token = rest.get(..word)?;
-    let web = token.starts_with(WEB_TOKEN) && token.matches('.').count() >= 2 && word > 40;
-    if token.starts_with(KEY_IN_BASE64) || web {
-        return Some((0, word));
+    if rest.starts_with(KEY_IN_BASE64) {
+        return Some((0, run(rest, in_token)));
     }
-    user_of_address(rest).or_else(|| value(rest))
+    if rest.starts_with(WEB_TOKEN) && !before.is_some_and(|before| matches!(before, '/' | '+')) {
+        let word = run(rest, in_token);
+        if word > 40 && rest.get(..word)?.matches('.').count() >= 2 {
+            return Some((0, word));
+        }
+    }
+    value(rest)
+}
+
+fn names_scheme(text: &str, scheme: &str) -> bool {
+    let named = text.get(..scheme.len());
+    named.is_some_and(|named| named.eq_ignore_ascii_case(scheme))
 }
 
 /// `://user:password@`: both go.
@@ -137,25 +150,47 @@ fn value(rest: &str) -> Option<(usize, usize)> {
         })
     };
     let mut at = name + quoted(name);
+    at += run(rest.get(at..)?, |c| matches!(c, ' ' | '\t'));
     let separator = rest.get(at..)?.chars().next()?;
     if !matches!(separator, ':' | '=') {
         return None;
     }
     at += 1;
     at += run(rest.get(at..)?, |c| matches!(c, ' ' | '\t'));
-    let quotes = quoted(at);
-    at += quotes;
-    let inside = |c: char| match quotes {
-        0 => !c.is_whitespace() && !matches!(c, ',' | ';' | '"' | '\'' | '{' | '[' | '}' | ']'),
-        _ => !matches!(c, '"' | '\'' | '\n'),
+    let opening = quoted(at);
+    let quotes = rest.get(at..at + opening)?;
+    let behind = rest.get(at + opening..)?;
+    let length = if quotes.is_empty() {
+        bare(behind)
+    } else {
+        quoted_length(behind, quotes.matches('\\').count())
     };
-    let scheme = |(scheme, _): &(&str, usize)| {
-        let named = rest.get(at..at + scheme.len())?;
-        named.eq_ignore_ascii_case(scheme).then_some(scheme.len())
+    (length > 0).then_some((at + opening, at + opening + length))
+}
+
+/// Length of a value without quotes, with the scheme that it may begin with.
+fn bare(text: &str) -> usize {
+    let scheme = SCHEMES.iter().map(|(scheme, _)| *scheme);
+    let mut scheme = scheme.filter(|scheme| names_scheme(text, scheme));
+    let scheme = scheme.next().map_or(0, str::len);
+    let inside = |c: char| {
+        !c.is_whitespace() && !matches!(c, ',' | ';' | '"' | '\'' | '{' | '[' | '}' | ']')
     };
-    let scheme = SCHEMES.iter().find_map(scheme).unwrap_or_default();
-    let length = scheme + run(rest.get(at + scheme..)?, inside);
-    (length > 0).then_some((at, at + length))
+    scheme + run(text.get(scheme..).unwrap_or_default(), inside)
+}
+
+/// Length of a value up to its closing quote, which has as many backslashes before it as the opening one; more are of a quote inside.
+fn quoted_length(text: &str, escapes: usize) -> usize {
+    let mut before = 0;
+    for (at, letter) in text.char_indices() {
+        match letter {
+            '\\' => before += 1,
+            '"' | '\'' if before <= escapes => return at - before,
+            '\n' => return at,
+            _ => before = 0,
+        }
+    }
+    text.len()
 }
 
 /// Bytes at the beginning that are all like this.
@@ -194,7 +229,7 @@ mod tests {
         );
         check(
             r#"config={\"auth\":\"dXNl\\\"cjp=\",\"x\":1}"#,
-            r#"config={\"auth\":\"[redacted]"cjp=\",\"x\":1}"#,
+            r#"config={\"auth\":\"[redacted]\",\"x\":1}"#,
         );
         check(
             "password = 'two words' next",
