@@ -77,6 +77,8 @@ pub struct Machine {
     pub(crate) reboots: u32,
     /// A stateroot whose release does not come up.
     pub(crate) broken: Option<StaterootName>,
+    /// Nothing more fits onto the filesystem that all stateroots share.
+    pub(crate) shared_full: bool,
     /// What is in the registry, by reference.
     pub(crate) registry: Arc<BTreeMap<String, SeedImage>>,
     /// Every commit that exists anywhere, by checksum.
@@ -127,6 +129,7 @@ impl Machine {
             now: 1_750_000_000_000,
             reboots: 0,
             broken: None,
+            shared_full: false,
             registry: Arc::new(registry),
             commits: Arc::new(commits),
         }
@@ -335,6 +338,11 @@ impl Machine {
     /// The release in this stateroot does not come up from now on: it panics, and the machine starts again.
     pub fn break_release(&mut self, stateroot: &StaterootName) {
         self.broken = Some(stateroot.clone());
+    }
+
+    /// Somebody fills the filesystem that all stateroots share.
+    pub fn fill_shared(&mut self) {
+        self.shared_full = true;
     }
 
     /// Starts what the boot loader starts, again where it does not come up. `false` = nothing comes up.

@@ -599,5 +599,31 @@ fn evidence_that_cannot_be_sealed_bars_nothing() {
     assert_eq!(found.returned, found.runs);
 }
 
+/// Not even a partition that stays full: there is no evidence, and nothing waits for it.
+#[test]
+fn a_full_shared_partition_bars_no_way_back() {
+    let (start, guard) = prepared(|_| {});
+    let by_post_pivot = first_boot_that_cannot_work(&start, &guard);
+    let by_monitor = first_boot(&start, &guard);
+    for (gone, (mut machine, watch)) in [(false, by_post_pivot), (true, by_monitor)] {
+        machine.fill_shared();
+        let mut site = Site::resumed_within(machine.clone(), watch);
+        if gone {
+            site.lose_controller();
+        }
+        // The monitor's deadline, or nothing but the way.
+        let limit = if gone { 1900 } else { 120 };
+        assert_eq!(site.drive_for(limit), Ok(()), "{:#?}", site.story());
+        assert_eq!(site.node().violations(), Vec::<String>::new());
+        let (stateroot, state, text) = end(&site);
+        assert_eq!((stateroot.as_str(), state), (ORIGIN, State::UpgradeFailed));
+        assert!(text.starts_with("Rollback due to "), "{text}");
+        assert!(!text.contains("; evidence: "), "{text}");
+        assert_eq!(site.machine().reboots(), machine.reboots() + 1);
+        assert_eq!(site.drive([Request::stage(Stage::Idle)]), Ok(()));
+        assert_eq!(site.state(), State::Idle);
+    }
+}
+
 /// What a kept failure may differ in: what was put aside, the side that was left, and when it had last decided.
 const KEPT: [&str; 3] = ["/ibu.json.quarantined", "/rhcos_4.17.4/", "/rhcos_4.17.4"];

@@ -278,3 +278,17 @@ fn what_cannot_be_sealed_does_not_keep_the_old_release_from_idle() {
     }
     assert!(tried > 5, "{tried}");
 }
+
+#[test]
+fn a_partition_that_stays_full_keeps_the_old_release_from_nothing() {
+    let mut machine = broken().machine();
+    machine.fill_shared();
+    let mut site = Site::resumed(machine);
+    driven(&mut site, &[Stage::Upgrade]);
+    assert_eq!(site.state(), State::UpgradeFailed);
+    let text = told(&site);
+    assert!(!text.contains("; evidence: "), "{text}");
+    driven(&mut site, &[Stage::Idle]);
+    assert_eq!(site.state(), State::Idle);
+    assert_eq!(on_disk(&site.machine()), []);
+}

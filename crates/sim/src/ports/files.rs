@@ -35,6 +35,16 @@ impl Node {
         check(path)?;
         self.see(|machine| writable(machine, path))
     }
+
+    /// The same for what takes room.
+    fn roomy_target(&self, path: &NodePath) -> PortResult<String> {
+        if path.root == Root::Shared && self.see(|machine| machine.shared_full) {
+            let error = std::io::Error::from(std::io::ErrorKind::StorageFull);
+            let text = format!("writing {path}");
+            return Err(PortError::new(ErrorKind::Permanent, text, error));
+        }
+        self.target(path)
+    }
 }
 
 impl Files for Node {
@@ -73,7 +83,7 @@ impl Files for Node {
 
     fn replace(&self, path: &NodePath, content: &[u8], mode: u32) -> PortResult<()> {
         self.operation("replace", path)?;
-        let target = self.target(path)?;
+        let target = self.roomy_target(path)?;
         self.effect(|machine| machine.write_durably(&target, mode, content))?;
         self.operation("replaced", path)
     }
@@ -90,7 +100,7 @@ impl Files for Node {
 
     fn create_exclusively(&self, path: &NodePath, content: &[u8], mode: u32) -> PortResult<bool> {
         self.operation("create", path)?;
-        let target = self.target(path)?;
+        let target = self.roomy_target(path)?;
         let first = self.effect(|machine| {
             let first = machine.cache.get(&target).is_none();
             if first {
@@ -110,7 +120,7 @@ impl Files for Node {
 
     fn append(&self, path: &NodePath, content: &[u8]) -> PortResult<()> {
         self.operation("append", path)?;
-        let target = self.target(path)?;
+        let target = self.roomy_target(path)?;
         let before = self.see(|machine| {
             let content = machine.cache.content(&target);
             content.map_or_else(Vec::new, |content| content.to_vec())
@@ -142,7 +152,7 @@ impl Files for Node {
 
     fn ensure_directory(&self, path: &NodePath, mode: u32) -> PortResult<()> {
         self.operation("ensure_directory", path)?;
-        let target = self.target(path)?;
+        let target = self.roomy_target(path)?;
         self.effect(|machine| {
             machine.cache.make_directory(&target, mode);
             machine.disk.make_directory(&target, mode);
