@@ -10,7 +10,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::{
-    boot_good, controller, endpoints, init_monitor, plan, post_pivot, seed_create, status, watch,
+    boot_good, controller, endpoints, init_monitor, plan, post_pivot, seed_create, status,
+    timeline, watch,
 };
 
 /// Name and version: what journals are signed with.
@@ -95,6 +96,9 @@ enum Command {
         /// Format.
         #[arg(short, long, value_enum, default_value_t = Output::Text)]
         output: Output,
+        /// Show instead where the time of the latest upgrade went.
+        #[arg(long)]
+        timeline: bool,
     },
     /// Follow the upgrade with progress until the requested stage has ended.
     Watch {
@@ -152,7 +156,12 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::BootGood => boot_good::run(),
         Command::InitMonitor(arguments) => init_monitor::run(&arguments),
         Command::Seed(SeedCommand::Create(arguments)) => seed_create::run(&arguments),
-        Command::Status { api, output } => status::run(&api, output),
+        Command::Status {
+            api,
+            output,
+            timeline: true,
+        } => timeline::run(&api, output),
+        Command::Status { api, output, .. } => status::run(&api, output),
         Command::Watch {
             api,
             output,

@@ -18,6 +18,7 @@ mod post_pivot;
 mod seed_create;
 mod status;
 mod telling;
+mod timeline;
 mod unasked;
 mod watch;
 

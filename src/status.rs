@@ -57,14 +57,17 @@ pub(crate) fn run(api: &ApiServer, output: Output) -> Result<()> {
     }
 }
 
-fn upgrade(api: &ApiServer, background: &Background) -> PortResult<Option<ImageBasedUpgrade>> {
+pub(crate) fn upgrade(
+    api: &ApiServer,
+    background: &Background,
+) -> PortResult<Option<ImageBasedUpgrade>> {
     let connection = connect(api, background)?;
     let handle = background.handle().clone();
     cluster::LiveCluster::new(connection, handle, api::names::NAMESPACE, "status").upgrade()
 }
 
 fn latest_run(files: &HostFiles) -> Option<RunView> {
-    let store = JournalFiles(files);
+    let store = JournalFiles::new(files);
     let newest = store.list().ok()?.pop()?;
     RunView::from_journal(&store.read(&newest).ok()??).ok()
 }

@@ -10,10 +10,11 @@
 //! # Reading order
 //!
 //! [`Work`] (what the caller gives), [`run`] (the loop), [`Entry`] and [`JournalState`] (what is
-//! written and which histories are legal), [`Journal`] (opening, repair), [`Event`] and
-//! [`RunView`] (what readers see).
+//! written and which histories are legal), [`Journal`] (opening, repair), [`Event`], [`RunView`]
+//! and [`Course`] (what readers see).
 
 mod context;
+mod course;
 mod entry;
 mod event;
 mod frame;
@@ -32,6 +33,7 @@ mod work;
 mod tests;
 
 pub use context::{Progress, StepContext, Unit};
+pub use course::{Attempt, AttemptEnd, Course};
 pub use entry::{Conclusion, ERROR_TEXT_LIMIT, Entry, FORMAT, HEADER_LIMIT, Header};
 pub use event::{Event, EventSink, StepRef};
 pub use journal::{Journal, discard};

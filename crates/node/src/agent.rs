@@ -256,7 +256,7 @@ impl<'a> Agent<'a> {
         stop: &StopToken,
         told: &mut Told<'_, '_>,
     ) -> Outcome<ErrorKind> {
-        let store = JournalFiles(self.ports.files);
+        let store = JournalFiles::new(self.ports.files);
         match self.journal(&store, plan, told) {
             Ok(mut journal) => {
                 self.latest.look_back(journal.view());
@@ -365,7 +365,9 @@ impl<'a> Agent<'a> {
     /// Behind every run of this boot: an earlier process may have ended within this very second. Without a list to look at,
     /// 0; a name that is taken is refused when the journal is made, and another second gives another name.
     fn first_sequence(&self, boot: &str) -> u32 {
-        let runs = JournalFiles(self.ports.files).list().unwrap_or_default();
+        let runs = JournalFiles::new(self.ports.files)
+            .list()
+            .unwrap_or_default();
         let sequences = runs.iter().filter_map(|run| {
             let parts: Vec<&str> = run.as_str().split('-').collect();
             let same = parts.get(BOOT_AT) == Some(&boot);

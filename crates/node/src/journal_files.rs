@@ -2,6 +2,7 @@
 
 use std::io;
 
+use api::StaterootName;
 use engine::{JournalStore, RunId};
 
 use crate::PortError;
@@ -11,11 +12,28 @@ use crate::ports::{Files, NodePath};
 pub const RUNS: &str = "/var/lib/lca/runs";
 
 /// The store on a node's files.
-#[derive(Clone, Copy)]
-pub struct JournalFiles<'a>(pub &'a dyn Files);
+#[derive(Clone)]
+pub struct JournalFiles<'a> {
+    files: &'a dyn Files,
+    directory: NodePath,
+}
 
-fn path(run: &RunId) -> NodePath {
-    NodePath::booted(RUNS).join(&format!("{}.jsonl", run.as_str()))
+impl<'a> JournalFiles<'a> {
+    /// The journals of the running release.
+    pub fn new(files: &'a dyn Files) -> Self {
+        let directory = NodePath::booted(RUNS);
+        Self { files, directory }
+    }
+
+    /// Those of another release's stateroot. They are its own: only to be read.
+    pub fn in_stateroot(files: &'a dyn Files, stateroot: &StaterootName) -> Self {
+        let directory = NodePath::in_stateroot(stateroot, RUNS);
+        Self { files, directory }
+    }
+
+    fn path(&self, run: &RunId) -> NodePath {
+        self.directory.join(&format!("{}.jsonl", run.as_str()))
+    }
 }
 
 /// A full disk stays one: who keeps journals treats it in a way of its own.
@@ -37,21 +55,23 @@ pub(crate) fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
 
 impl JournalStore for JournalFiles<'_> {
     fn create(&self, run: &RunId, content: &[u8]) -> io::Result<()> {
-        self.0.replace(&path(run), content, 0o600).map_err(failed)
+        self.files
+            .replace(&self.path(run), content, 0o600)
+            .map_err(failed)
     }
 
     fn append(&self, run: &RunId, line: &[u8]) -> io::Result<()> {
-        self.0.append(&path(run), line).map_err(failed)
+        self.files.append(&self.path(run), line).map_err(failed)
     }
 
     fn read(&self, run: &RunId) -> io::Result<Option<Vec<u8>>> {
-        self.0
-            .read(&path(run), engine::JOURNAL_LIMIT as u64 + 1)
+        self.files
+            .read(&self.path(run), engine::JOURNAL_LIMIT as u64 + 1)
             .map_err(failed)
     }
 
     fn list(&self) -> io::Result<Vec<RunId>> {
-        let names = self.0.list(&NodePath::booted(RUNS)).map_err(failed)?;
+        let names = self.files.list(&self.directory).map_err(failed)?;
         Ok(names
             .iter()
             .filter_map(|name| name.strip_suffix(".jsonl")?.parse().ok())
@@ -59,7 +79,7 @@ impl JournalStore for JournalFiles<'_> {
     }
 
     fn remove(&self, run: &RunId) -> io::Result<()> {
-        self.0.remove(&path(run)).map_err(failed)
+        self.files.remove(&self.path(run)).map_err(failed)
     }
 }
 

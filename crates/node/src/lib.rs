@@ -21,6 +21,7 @@ mod progress_note;
 pub mod record;
 mod restart;
 pub mod steps;
+pub mod timeline;
 mod verdict;
 mod way_back;
 

@@ -455,7 +455,7 @@ fn observe_post_pivot(ports: &Ports<'_>) -> PortResult<PostPivot> {
 
 /// The newest journal of the first boot's service.
 pub(crate) fn latest_journal(ports: &Ports<'_>) -> PortResult<Option<RunView>> {
-    let store = crate::JournalFiles(ports.files);
+    let store = crate::JournalFiles::new(ports.files);
     let unreadable = |error: std::io::Error| {
         PortError::new(ErrorKind::Transient, "reading the journals of runs", error)
     };

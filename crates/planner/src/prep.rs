@@ -17,6 +17,7 @@ use crate::limits::{FetchLimits, Limits};
 use crate::precache_list;
 use crate::state::State;
 use crate::step::{BOOT_RESERVE, Plan, PlanName, SYSROOT_RESERVE, Step};
+use crate::upgrade::HEALTH_AGAIN;
 
 const PLANS: [PlanName; 5] = [
     PlanName::InspectSeed,
@@ -25,9 +26,6 @@ const PLANS: [PlanName; 5] = [
     PlanName::InstallStateroot,
     PlanName::Precache,
 ];
-
-/// Seconds until an unhealthy cluster is looked at again (contract 3.1).
-const HEALTH_AGAIN: u64 = 20;
 
 /// Seconds until limits that cannot be kept are looked at again; a correction of the upgrade object is seen at once.
 const CORRECTION_AGAIN: u64 = 20;

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use api::configuration::PublicKey;
 use api::rollback_config::RollbackConfig;
 use api::verdict::{Judge, Outcome};
-use api::{DeploymentId, Digest, HandoverStamp, ImageRef, Stage, StaterootName};
+use api::{DeploymentId, Digest, HandoverStamp, ImageRef, Phase, Stage, StaterootName};
 use serde::{Deserialize, Serialize};
 
 use crate::cleanup::ImageCleanup;
 use crate::facts::{SeedPin, TargetRecord};
 use crate::image_facts::PrecachePolicy;
 use crate::limits::FetchLimits;
+use crate::upgrade::{ASK_AGAIN, HEALTH_AGAIN};
 
 /// Bytes of the root filesystem that are kept from the start of Prep until Idle: for records, a journal and the boot
 /// entries of the way back.
@@ -143,6 +144,35 @@ impl PlanName {
             PlanName::Reconfigure | PlanName::PostPivotReturn => Owner::PostPivot,
             PlanName::MonitorReturn => Owner::InitMonitor,
             _ => Owner::Controller,
+        }
+    }
+
+    /// The phase of the stage's history that it belongs to; `None` = the stage has no phases for it.
+    pub fn phase(self) -> Option<Phase> {
+        match self {
+            PlanName::InspectSeed
+            | PlanName::VerifySeed
+            | PlanName::FetchSeed
+            | PlanName::InstallStateroot => Some(Phase::Stateroot),
+            PlanName::Precache => Some(Phase::Precache),
+            PlanName::Pivot => Some(Phase::PrePivot),
+            PlanName::Reconfigure
+            | PlanName::Complete
+            | PlanName::Disarm
+            | PlanName::AutomaticReturn
+            | PlanName::PostPivotReturn
+            | PlanName::MonitorReturn => Some(Phase::PostPivot),
+            PlanName::Return | PlanName::Abort | PlanName::Finalize => None,
+        }
+    }
+
+    /// Where something outside of the agent (a healthy cluster) is waited for before this plan begins: how often it is looked
+    /// for, in seconds. `None` = nothing is, so that whatever passes before the plan begins is the agent's own doing.
+    pub fn looks_every(self) -> Option<u64> {
+        match self {
+            PlanName::InspectSeed | PlanName::Pivot => Some(HEALTH_AGAIN),
+            PlanName::Complete => Some(ASK_AGAIN),
+            _ => None,
         }
     }
 

@@ -13,8 +13,8 @@ use crate::state::{Side, State};
 use crate::step::{Plan, PlanName, Step};
 use crate::verdict::{self, Return, VerdictFact, automatic_return};
 
-/// Seconds until an unhealthy cluster is looked at again (contract 5.1).
-const HEALTH_AGAIN: u64 = 20;
+/// Seconds until an unhealthy cluster is looked at again (contract 3.1 and 5.1).
+pub(crate) const HEALTH_AGAIN: u64 = 20;
 
 /// Seconds until a cluster that did not answer is asked again.
 const UNKNOWN_AGAIN: u64 = 2;
@@ -223,7 +223,7 @@ pub(crate) fn resting(state: State, spoken: &str, facts: &Facts) -> Decision {
 }
 
 /// Seconds between two questions for what is not healthy yet; the API server answers them from its memory.
-const ASK_AGAIN: u64 = 1;
+pub(crate) const ASK_AGAIN: u64 = 1;
 
 fn after_pivot(facts: &Facts) -> Decision {
     let state = State::UpgradeInProgress;

@@ -91,12 +91,15 @@ fn mark(ports: &Ports<'_>, mark: &str) -> PortResult<()> {
     ports.files.replace(&NodePath::booted(mark), b"", 0o600)
 }
 
+/// How often the API server is looked for, milliseconds.
+pub(super) const API_AGAIN: u64 = 100;
+
 pub(super) fn await_api(ports: &Ports<'_>, context: &StepContext<'_>) -> PortResult<()> {
     while !ports.cluster.ready() {
         if context.stopped() {
             return Err(PortError::stopped("waiting for the API server was stopped"));
         }
-        ports.clock.pause(100);
+        ports.clock.pause(API_AGAIN);
     }
     Ok(())
 }

@@ -27,6 +27,16 @@ use planner::{ErrorKind, Step};
 use crate::ports::{FetchRequest, Ports, PullSecret, RegistryChange, Reserved, Root, Watch};
 use crate::{PortError, PortResult, evidence};
 
+/// Of a step that does nothing but wait for something outside of the agent: how long, at most, it does not notice that it has
+/// come, in whole seconds.
+pub(crate) fn awaits(step: &str) -> Option<u64> {
+    match step {
+        "await-api" => Some(first_boot::API_AGAIN / 1000),
+        "await-node-address" => Some(first_boot::network::ADDRESS_AGAIN / 1000),
+        _ => None,
+    }
+}
+
 /// The steps of this program on one node.
 #[derive(Clone, Copy)]
 pub struct NodeWork<'a> {

@@ -10,7 +10,7 @@ use crate::{PortError, PortResult};
 /// Longest file that is read, bytes.
 const LIMIT: u64 = 1 << 20;
 /// How often the node's address is looked for, milliseconds.
-const AGAIN: u64 = 1000;
+pub(in crate::steps) const ADDRESS_AGAIN: u64 = 1000;
 
 /// Puts this site's connections beside what the seed has and lets NetworkManager read them.
 pub(in crate::steps) fn restore_connections(ports: &Ports<'_>) -> PortResult<()> {
@@ -50,7 +50,7 @@ pub(in crate::steps) fn await_address(
                 "waiting for the node's address was stopped",
             ));
         }
-        ports.clock.pause(AGAIN);
+        ports.clock.pause(ADDRESS_AGAIN);
     }
     first_address(ports).map(drop)
 }
