@@ -11,7 +11,7 @@ use cluster::{Connection, Sighting};
 use engine::StopToken;
 use node::ports::{Cluster, Published};
 use node::{Agent, PortResult, Restored};
-use planner::{Act, Plan, PlanName, PrecachePolicy, State};
+use planner::{Act, Plan, PlanName, PrecachePolicy, State, Why};
 
 use crate::announcing::{Announced, Announcing};
 use crate::background::{self, Background};
@@ -71,8 +71,14 @@ pub(crate) fn run(api: &ApiServer, endpoints: &endpoints::Arguments) -> Result<(
     std::thread::scope(|scope| {
         let cluster = ports.cluster();
         let (live, lost) = (None, None);
+        let peer = PeerWatch {
+            background: &background,
+            connection: connection.clone(),
+            task: None,
+        };
         let mut passes = Passes {
             scope,
+            peer,
             agent: &agent,
             cluster,
             readers: &readers,
@@ -165,8 +171,38 @@ struct Readers {
     health: Health,
 }
 
+/// Watches the other flow while this one waits for it, and never else: at rest it would cost a connection.
+struct PeerWatch<'a> {
+    background: &'a Background,
+    connection: Connection,
+    task: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl PeerWatch<'_> {
+    fn set(&mut self, wanted: bool, sender: &Sender<Nudge>) {
+        if !wanted {
+            if let Some(task) = self.task.take() {
+                task.abort();
+            }
+            return;
+        }
+        if self.task.is_some() {
+            return;
+        }
+        let (connection, sender) = (self.connection.clone(), sender.clone());
+        let watching = async move {
+            let mut changes = cluster::watch_peer(connection);
+            while let Some(()) = changes.recv().await {
+                drop(sender.send(Nudge::Run));
+            }
+        };
+        self.task = Some(self.background.handle().spawn(watching));
+    }
+}
+
 struct Passes<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
+    peer: PeerWatch<'scope>,
     agent: &'scope Agent<'env>,
     cluster: &'scope dyn Cluster,
     readers: &'scope Readers,
@@ -289,6 +325,8 @@ impl<'scope> Passes<'scope, '_> {
         };
         self.readers.metrics.enter(pass.decision.state);
         tracing::debug!(state = %pass.decision.state, act = ?pass.decision.act, "pass");
+        let waits_for_peer = pass.decision.act == Act::Wait(Why::Peer);
+        self.peer.set(waits_for_peer, &self.sender);
         if pass.ask_cluster {
             self.ask_cluster();
         }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::ip_config::IpConfig;
 use api::reconfiguration::SeedReconfiguration;
 use api::{ImageBasedUpgrade, ImageBasedUpgradeStatus};
 use node::ports::{
@@ -39,6 +40,10 @@ impl Cluster for Unasked {
     }
 
     fn annotate(&self, _key: &str, _value: Option<&str>) -> PortResult<()> {
+        unasked()
+    }
+
+    fn ip_config(&self) -> PortResult<Option<IpConfig>> {
         unasked()
     }
 

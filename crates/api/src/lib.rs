@@ -20,6 +20,7 @@ pub mod document;
 pub mod handover;
 pub mod image;
 pub mod image_based_upgrade;
+pub mod ip_config;
 pub mod label;
 pub mod machine_config;
 pub mod message;

@@ -92,6 +92,8 @@ pub const IDLE_REFUSED_ROLLBACK_FIRST: &str = "Transition to Idle not allowed - 
 pub const IDLE_REFUSED: &str = "Abort or finalize not allowed";
 /// The IP configuration flow holds the node.
 pub const IP_CONFIG_NOT_IDLE: &str = "IPC is not idle";
+/// Nobody could say whether the other flow is idle; the cause follows (C 2.7).
+pub const IP_CONFIG_UNKNOWN_PREFIX: &str = "failed to get IPConfig for gating: ";
 
 // Waiting for health; the texts are followed by what is not healthy (C 3.1, 5.1, 5.3, 6.2).
 

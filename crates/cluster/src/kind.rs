@@ -52,6 +52,9 @@ pub(crate) const UPGRADE: Kind<'static> = Kind::new(
     "imagebasedupgrades",
     "ImageBasedUpgrade",
 );
+/// The other flow that works on the node's deployments.
+pub(crate) const IP_CONFIG: Kind<'static> =
+    Kind::new("lca.openshift.io", "v1", "ipconfigs", "IPConfig");
 pub(crate) const CONFIG_MAP: Kind<'static> = Kind::new("", "v1", "configmaps", "ConfigMap");
 pub(crate) const SECRET: Kind<'static> = Kind::new("", "v1", "secrets", "Secret");
 pub(crate) const POD: Kind<'static> = Kind::new("", "v1", "pods", "Pod");

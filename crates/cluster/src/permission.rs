@@ -66,6 +66,9 @@ pub const CONTROLLER: &[Permission] = &[
     Permission::of(Verb::Patch, &kind::UPGRADE),
     Permission::of(Verb::Delete, &kind::UPGRADE),
     Permission::of(Verb::Update, &kind::UPGRADE).status(),
+    // Whether the other flow works on the node's deployments, and when it has ended.
+    Permission::of(Verb::Get, &kind::IP_CONFIG),
+    Permission::of(Verb::Watch, &kind::IP_CONFIG),
     // What the checks of a seed compare.
     Permission::of(Verb::Get, &kind::CLUSTER_VERSION),
     Permission::of(Verb::Get, &kind::PROXY),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use std::sync::{Arc, OnceLock};
 
+use api::ip_config::IpConfig;
 use api::reconfiguration::SeedReconfiguration;
 use api::seed_info::SeedClusterInfo;
 use api::{ConfigMapRef, ImageBasedUpgrade, ImageBasedUpgradeStatus};
@@ -18,7 +19,7 @@ use crate::container_images::{self, ContainerImages};
 use crate::event::Announcer;
 use crate::seed_info::{self, SeedHost};
 use crate::{
-    cluster_version, config_map, exported, facts, manifest, mirror, node_labels, pod_images,
+    cluster_version, config_map, exported, facts, manifest, mirror, node_labels, peer, pod_images,
     pull_secret, reconfiguration, release, restoration, settings, upgrade,
 };
 
@@ -122,6 +123,10 @@ impl Cluster for LiveCluster {
     fn annotate(&self, key: &str, value: Option<&str>) -> PortResult<()> {
         self.runtime
             .block_on(upgrade::annotate(&self.connection, key, value))
+    }
+
+    fn ip_config(&self) -> PortResult<Option<IpConfig>> {
+        self.runtime.block_on(peer::read(&self.connection))
     }
 
     fn facts(&self) -> PortResult<ClusterFacts> {

@@ -21,10 +21,10 @@ use crate::kind;
 use crate::upgrade;
 
 /// The first wait before connecting again.
-const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+pub(crate) const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 /// The longest wait. A node comes back from a pivot with minutes to spare, not quarters of an hour, and on a single
 /// node nobody else crowds the server.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
+pub(crate) const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 /// How many sightings may wait for a slow reader before the watch stops reading.
 const PENDING: usize = 16;
 

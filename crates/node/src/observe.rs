@@ -3,13 +3,13 @@
 use api::network_limits::NetworkLimits;
 use api::rollback_config::RollbackConfig;
 use api::{
-    DeploymentId, HandoverStamp, ImageBasedUpgrade, OcpVersion, StaterootName, Timestamp,
+    DeploymentId, HandoverStamp, ImageBasedUpgrade, OcpVersion, Stage, StaterootName, Timestamp,
     annotation,
 };
 use engine::RunView;
 use planner::{
     ClusterKnowledge, ErrorKind, Facts, FailedBoot, FallbackState, ImageCleanup, ImageFacts,
-    NodeKnowledge, PlanName, PostPivot, PrecachePolicy, PrecacheRecord, RunFact, SeedContent,
+    NodeKnowledge, Peer, PlanName, PostPivot, PrecachePolicy, PrecacheRecord, RunFact, SeedContent,
     SeedPin, Side, State, TargetRecord, Told, VerdictFact,
 };
 use serde::Serialize;
@@ -92,6 +92,7 @@ pub fn observe(
         handover.as_ref(),
         target.as_ref(),
     );
+    let peer = peer(ports, ibu, state);
     let fallback = fallback(ports, state, side, booted.as_ref().ok(), target.as_ref())?;
     let verdict = match (side, &target) {
         (Side::Target, _) => {
@@ -142,6 +143,7 @@ pub fn observe(
         reserved: reserved.sysroot >= Some(planner::SYSROOT_RESERVE)
             && reserved.boot >= Some(planner::BOOT_RESERVE),
         node,
+        peer,
         removable,
         target,
         cluster,
@@ -177,6 +179,19 @@ pub fn observe(
         rollback_config: RollbackConfig::for_upgrade(ibu),
         booted,
     })
+}
+
+/// The other flow, where this one is asked to leave Idle. Asked live and within the pass: an answer from before may be older than
+/// that flow's start.
+fn peer(ports: &Ports<'_>, ibu: &ImageBasedUpgrade, state: State) -> Peer {
+    let idles = matches!(ibu.spec.stage(), Ok(None | Some(Stage::Idle)));
+    if state != State::Idle || idles {
+        return Peer::NotLooked;
+    }
+    match ports.cluster.ip_config() {
+        Ok(found) => Peer::Known(found.map(Box::new)),
+        Err(error) => Peer::Unknown(engine::error_chain(&error)),
+    }
 }
 
 /// The release that the boot loader returned from, if it is the one that this upgrade made.

@@ -7,7 +7,7 @@ use crate::failure::{Disposition, disposition};
 use crate::state::{Overlay, Parsed, Side, State, parse};
 use crate::step::{Plan, PlanName};
 use crate::transition::{Refusal, Transition, transition, valid_next};
-use crate::{idle, prep, rollback, upgrade};
+use crate::{idle, peer, prep, rollback, upgrade};
 
 /// What is waited for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
@@ -28,6 +28,8 @@ pub enum Why {
     Return,
     /// A deployment to return to.
     Origin,
+    /// The end of the other flow, which owns the node's deployments.
+    Peer,
 }
 
 /// What is done.
@@ -58,6 +60,8 @@ pub struct Said {
     pub rollback_until: Option<Timestamp>,
     /// The refused request.
     pub refused: Option<(Stage, Refusal)>,
+    /// The requested stage that waits for the other flow, and what is told of that.
+    pub blocked: Option<(Stage, String)>,
 }
 
 /// The outcome of one pass.
@@ -131,7 +135,10 @@ pub fn decide(
         Err(_) => return work(spec, state, &spoken, facts),
     };
     match transition(state, facts.side, requested) {
-        Transition::Move(to) => entering(to, facts.side),
+        Transition::Move(to) => match peer::in_the_way(state, to, &facts.peer) {
+            Some(blocked) => peer::waiting(state, requested, blocked, facts),
+            None => entering(to, facts.side),
+        },
         Transition::Refuse(refusal) => {
             let mut decision = work(spec, state, &spoken, facts);
             if parsed.overlay != Overlay::Refused(requested) {

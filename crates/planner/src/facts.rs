@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::boot::{FailedBoot, FallbackState};
 use crate::failure::ErrorKind;
 use crate::image_facts::ImageFacts;
+use crate::peer::Peer;
 use crate::state::Side;
 use crate::step::PlanName;
 use crate::verdict::VerdictFact;
@@ -360,6 +361,8 @@ pub struct Facts {
     pub removable: Vec<StaterootName>,
     /// The cluster.
     pub cluster: ClusterKnowledge,
+    /// The other flow that works on the node's deployments; looked at only where this one is about to leave Idle.
+    pub peer: Peer,
     /// The node.
     pub node: NodeKnowledge,
     /// Space is reserved: the installation has begun.

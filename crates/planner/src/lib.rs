@@ -13,6 +13,7 @@ mod image_facts;
 mod kernel_arguments;
 mod limits;
 mod monitor;
+mod peer;
 mod precache_list;
 mod prep;
 mod project;
@@ -44,6 +45,7 @@ pub use image_facts::{ImageFacts, PrecachePolicy, PrecacheRecord, PrecacheTally}
 pub use kernel_arguments::rebooting;
 pub use limits::{FetchLimits, Limits};
 pub use monitor::{BOOT_LIMIT, ConfigFact, Disarmed, GRACE, MonitorAct, MonitorFacts, watch_over};
+pub use peer::{Peer, owns, peer_owns};
 pub use precache_list::images;
 pub use project::{
     Occasion, end_pre_pivot, failed_upgrade, failure_text, mark_uncontrolled_return, project,

@@ -73,16 +73,18 @@ fn conditions(list: &mut Vec<Condition>, decision: &Decision, occasion: Occasion
     }
 }
 
-/// Takes back what lies over the position, but for the refusal that is made again (contract 2.6, item 1): an `Idle` that was
-/// overwritten stands first again, the others go.
+/// Takes back what lies over the position, but for the refusal that is made again (contract 2.6, item 1) and the stage that
+/// still waits: an `Idle` that was overwritten stands first again, the others go.
 fn clear_overlays(list: &mut Vec<Condition>, decision: &Decision, occasion: Occasion) {
     let refused = decision
         .said
         .refused
         .map(|(stage, _)| ConditionType::in_progress(stage));
+    let blocked = decision.said.blocked.as_ref();
+    let blocked = blocked.map(|(stage, _)| ConditionType::in_progress(*stage));
     let stale = |condition: &Condition| match condition.known_reason() {
         Some(Reason::InvalidTransition) => condition.kind() != refused,
-        Some(Reason::Blocked) => true,
+        Some(Reason::Blocked) => condition.kind() != blocked,
         _ => false,
     };
     let idle = Some(ConditionType::Idle);
@@ -105,6 +107,7 @@ fn clear_overlays(list: &mut Vec<Condition>, decision: &Decision, occasion: Occa
             condition.kind() == idle
                 || condition.kind() == refused
                     && condition.known_reason() == Some(Reason::InvalidTransition)
+                || condition.kind() == blocked && condition.known_reason() == Some(Reason::Blocked)
         });
     }
 }
@@ -249,6 +252,10 @@ fn write(list: &mut Vec<Condition>, decision: &Decision, occasion: Occasion) {
         set(list, type_, status, reason, message, occasion);
     }
     tell_refusal(list, decision, occasion);
+    if let Some((stage, text)) = &decision.said.blocked {
+        let type_ = ConditionType::in_progress(*stage);
+        set(list, type_, False, Reason::Blocked, text, occasion);
+    }
 }
 
 /// Text of the condition of work that is finished: what was done, once it is said, for as long as the position lasts.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use api::ip_config::IpConfig;
 use api::reconfiguration::SeedReconfiguration;
 use api::{ImageBasedUpgrade, ImageBasedUpgradeStatus};
 use planner::{ClusterFacts, Health};
@@ -101,6 +102,9 @@ pub trait Cluster: Send + Sync {
 
     /// Sets (or removes) one annotation of the live object.
     fn annotate(&self, key: &str, value: Option<&str>) -> PortResult<()>;
+
+    /// The live `IPConfig/ipconfig`, not from a cache; `None` where there is none, or no such kind.
+    fn ip_config(&self) -> PortResult<Option<IpConfig>>;
 
     /// The facts that the checks need.
     fn facts(&self) -> PortResult<ClusterFacts>;

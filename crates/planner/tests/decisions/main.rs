@@ -18,6 +18,7 @@ mod history;
 mod limits;
 mod monitor;
 mod parsing;
+mod peer;
 mod plans;
 mod reachable;
 mod restoration;

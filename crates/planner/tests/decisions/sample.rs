@@ -137,6 +137,7 @@ pub(crate) fn facts(side: Side) -> Facts {
         content: None,
         removable: vec![stateroot(booted), stateroot(other)],
         cluster: ClusterKnowledge::Known(Box::new(cluster())),
+        peer: planner::Peer::Known(None),
         node: NodeKnowledge::Known(Box::new(node())),
         reserved: false,
         images: planner::ImageFacts::default(),

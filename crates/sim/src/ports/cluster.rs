@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::ip_config::IpConfig;
 use api::reconfiguration::{
     ClientAuthCrypto, IngressCrypto, KubeApiCrypto, KubeconfigCryptoRetention, SeedReconfiguration,
     ServingCrypto, TrustBundle,
@@ -38,6 +39,8 @@ fn take(machine: &mut Machine, name: &str) {
 
 /// Where etcd keeps what was applied, by the file that it came from.
 const MANIFESTS: &str = "manifests";
+/// Where etcd keeps the other flow's object.
+const IP_CONFIG: &str = "ipconfig";
 /// The file of the site's mirrors.
 const MIRRORS: &str = "image-digest-mirror-set.json";
 
@@ -168,6 +171,11 @@ impl Cluster for Node {
             });
         })?;
         self.operation("annotated", &key)
+    }
+
+    fn ip_config(&self) -> PortResult<Option<IpConfig>> {
+        self.call("get ip_config", "")?;
+        Ok(self.see(|machine| serde_json::from_str(&value(machine, IP_CONFIG)).ok()))
     }
 
     fn facts(&self) -> PortResult<ClusterFacts> {
