@@ -99,6 +99,24 @@ fn an_upgrade_goes_there_and_back_and_there_and_is_finalized() -> Result<()> {
         phases(&ibu),
         ["Stateroot", "Precache", "PrePivot", "PostPivot"]
     );
+    // Across the pivot, from the journals of both releases.
+    let timeline = ["lifecycle-agent", "status", "--timeline", "-o", "json"];
+    let timeline: Value = serde_json::from_str(&site.node.run(&timeline)?)?;
+    ensure!(timeline["problems"] == json!([]), "{timeline}");
+    let stages = timeline["stages"].as_array().cloned().unwrap_or_default();
+    let stages: Vec<&str> = stages
+        .iter()
+        .filter_map(|one| one["stage"].as_str())
+        .collect();
+    ensure!(stages == ["Prep", "Upgrade"], "{timeline}");
+    ensure!(
+        timeline["total"]["rebooting"].as_u64() > Some(0),
+        "{timeline}"
+    );
+    ensure!(
+        timeline["waitingAfterBoot"].as_u64() <= Some(5),
+        "{timeline}"
+    );
     // The seed's etcd, with this site's name, address and id.
     assert_eq!(
         site.node.booted().map(|booted| booted.stateroot).as_deref(),

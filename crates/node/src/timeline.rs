@@ -75,9 +75,10 @@ pub struct Stretch {
 pub struct PhaseTime {
     /// The contract's word; empty for what the stage has no phase for, such as the reboot.
     pub phase: String,
-    /// When it began, unix seconds: by the history, else by the journals.
+    /// When it began, unix seconds: by the history, or by the journals where these have something of it before. (Behind a pivot the
+    /// history is written only once there is an API server, and the phase before it ends there with what is handed over.)
     pub start: u64,
-    /// How long it took, or takes so far, seconds.
+    /// How long it took, or takes so far, seconds; to whichever of the two ends later.
     pub seconds: u64,
     /// How these were spent, as far as journals tell.
     #[serde(flatten)]
@@ -140,7 +141,7 @@ impl Timeline {
             timeline.total.add(doing, seconds);
             rebooted |= doing == Doing::Rebooting;
             if rebooted && doing == Doing::Waiting {
-                timeline.waiting_after_boot += seconds;
+                timeline.waiting_after_boot = timeline.waiting_after_boot.saturating_add(seconds);
             }
             let stage = timeline.stage(span.stage, &ground, span.stretch.start);
             stage.split.add(doing, seconds);
@@ -188,7 +189,7 @@ impl StageTime {
             let told = ground.phase(&self.stage, phase);
             self.phases.push(PhaseTime {
                 phase: phase.to_owned(),
-                start: told.map_or(stretch.start, |(start, _)| start),
+                start: told.map_or(stretch.start, |(start, _)| start.min(stretch.start)),
                 seconds: 0,
                 split: Split::default(),
                 stretches: Vec::new(),
@@ -201,22 +202,23 @@ impl StageTime {
 
     /// Every stretch is there: how long it all took.
     fn end(&mut self, ground: &Ground<'_>) {
-        let ends =
-            |stretches: &[Stretch]| stretches.iter().map(|one| one.start + one.seconds).max();
+        let ends = |stretches: &[Stretch]| {
+            stretches
+                .iter()
+                .map(|one| one.start.saturating_add(one.seconds))
+                .max()
+        };
         for phase in &mut self.phases {
-            let told = ground
-                .phase(&self.stage, &phase.phase)
-                .and_then(|(_, end)| end);
-            let end = told
-                .or_else(|| ends(&phase.stretches))
-                .unwrap_or(phase.start);
+            let told = ground.phase(&self.stage, &phase.phase);
+            let told = told.and_then(|(_, end)| end);
+            let end = told.max(ends(&phase.stretches)).unwrap_or(phase.start);
             phase.seconds = end.saturating_sub(phase.start);
         }
         let completed = ground.completed(&self.stage);
         let last = self
             .phases
             .iter()
-            .map(|phase| phase.start + phase.seconds)
+            .map(|phase| phase.start.saturating_add(phase.seconds))
             .max();
         self.open = completed.is_none();
         let end = completed.or(last).unwrap_or(self.start);

@@ -182,7 +182,7 @@ fn each_second_of_an_upgrade_is_told_once() {
         .collect();
     assert_eq!(
         phases,
-        [("PrePivot", 200, 24), ("", 225, 40), ("PostPivot", 275, 25)]
+        [("PrePivot", 200, 25), ("", 225, 40), ("PostPivot", 265, 35)]
     );
     let steps: Vec<_> = upgrade.phases[2]
         .stretches
