@@ -27,7 +27,11 @@ fn audit(site: &Site, stateroot: &str) -> Result<()> {
     let flags = site
         .node
         .path_in_stateroot(stateroot, "/etc/mini-sno/kubelet")?;
-    let text = fs::read_to_string(&flags)?;
+    // A release may have no flags of its own.
+    let text = match fs::read_to_string(&flags) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        text => text.with_context(|| format!("reading {}", flags.display()))?,
+    };
     fs::write(&flags, format!("{text}{FLAGS}"))
         .with_context(|| format!("writing {}", flags.display()))
 }
