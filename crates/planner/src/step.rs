@@ -161,7 +161,8 @@ impl PlanName {
             | PlanName::Disarm
             | PlanName::AutomaticReturn
             | PlanName::PostPivotReturn
-            | PlanName::MonitorReturn => Some(Phase::PostPivot),
+            | PlanName::MonitorReturn
+            | PlanName::SealEvidence => Some(Phase::PostPivot),
             PlanName::Return | PlanName::Abort | PlanName::Finalize => None,
         }
     }
