@@ -96,8 +96,12 @@ impl Namespace {
         let add = ["-n", name, "address", "add", &with_prefix, "dev", BRIDGE];
         succeed(&mut command("ip", add))?;
         let (address, from) = (address.to_string(), LAB_ADDRESS.to_string());
-        let route = ["-n", name, "route", "replace", "local", &address, "dev", BRIDGE];
-        let source = ["table", "local", "proto", "kernel", "scope", "host", "src", &from];
+        let route = [
+            "-n", name, "route", "replace", "local", &address, "dev", BRIDGE,
+        ];
+        let source = [
+            "table", "local", "proto", "kernel", "scope", "host", "src", &from,
+        ];
         succeed(command("ip", route).args(source)).map(drop)
     }
 

@@ -56,10 +56,15 @@ ln -s ../mini-sno-fault.service $new/etc/systemd/system/sysinit.target.wants/"#
 /// # Errors
 /// As [`in_target`].
 pub fn mask(site: &Site, unit: &str) -> Result<()> {
-    in_target(site, &format!("ln -sf /dev/null $new/etc/systemd/system/{unit}"))
+    in_target(
+        site,
+        &format!("ln -sf /dev/null $new/etc/systemd/system/{unit}"),
+    )
 }
 
 /// A line of a script of [`on_boot`] that shortens the user's deadline: a test need not wait for half an hour.
 pub fn deadline(seconds: u32) -> String {
-    format!("sed -i 's/\"monitor_timeout\": *[0-9]*/\"monitor_timeout\":{seconds}/' /var/lib/lca/autorollback_config.json")
+    format!(
+        "sed -i 's/\"monitor_timeout\": *[0-9]*/\"monitor_timeout\":{seconds}/' /var/lib/lca/autorollback_config.json"
+    )
 }

@@ -119,6 +119,26 @@ impl Site {
             .kubectl(&["get", "clusterversion", "version", "-o", path])
     }
 
+    /// What is in the evidence that the text of a condition names: its files with their KiB.
+    ///
+    /// # Errors
+    /// When the text names none, or it has no journal.
+    pub fn evidence(&self, said: &str) -> Result<String> {
+        let named = said.split_once("; evidence: ");
+        let (_, directory) = named.with_context(|| format!("no evidence in {said:?}"))?;
+        let list = self
+            .vm
+            .script(&format!("cd {directory}; du -k --apparent-size -- *.txt"))?;
+        let files: Vec<String> = list
+            .lines()
+            .filter_map(|line| {
+                let (size, name) = line.split_once('\t')?;
+                Some(format!("{} {size}", name.trim_end_matches(".txt")))
+            })
+            .collect();
+        Ok(format!("{} KiB", files.join(", ")))
+    }
+
     /// The names of the stateroots.
     ///
     /// # Errors

@@ -66,7 +66,10 @@ fn is_in_prefix(word: &str, file: &str) -> bool {
 }
 
 fn sets_default(line: &str) -> bool {
-    words(line).any(|word| word.starts_with("default="))
+    line.split(';')
+        // What is printed sets nothing.
+        .filter(|command| words(command).next() != Some("echo"))
+        .any(|command| words(command).any(|word| word.starts_with("default=")))
 }
 
 /// Our part. A kernel that cannot even be loaded fails without a reboot: `fallback` is for this, knows no ids, and the second
@@ -166,6 +169,12 @@ blscfg
         let late = format!("{both}set default=0\n");
         check(
             &late,
+            Err("it chooses what to boot behind reading user.cfg"),
+        );
+        let printed = format!("{both}echo \"default=${{default}}\"\n");
+        check(&printed, Ok("custom.cfg"));
+        check(
+            &format!("{both}echo a; set default=0\n"),
             Err("it chooses what to boot behind reading user.cfg"),
         );
         let between = both.replace("blscfg\n", "blscfg\nset default=1\n");

@@ -55,8 +55,13 @@ fn completes(site: &Site) -> Result<Outcome> {
     let booted = site.booted()?;
     ensure!(booted == fault::TARGET, "{booted} runs");
     let says = site.release()?;
-    ensure!(says == Release::V4_17_4.version(), "the cluster says {says}");
-    let monitor = site.vm.exec(&["systemctl", "is-active", "lca-init-monitor.service"])?;
+    ensure!(
+        says == Release::V4_17_4.version(),
+        "the cluster says {says}"
+    );
+    let monitor = site
+        .vm
+        .exec(&["systemctl", "is-active", "lca-init-monitor.service"])?;
     ensure!(monitor.status != Some(0), "the init monitor still runs");
     Ok(Outcome::default())
 }

@@ -74,7 +74,10 @@ pub(super) const SCENARIOS: [Scenario; 14] = [
     }),
     fault("saved CR empty", |site| saved(site, ": >$saved")),
     fault("saved CR truncated", |site| {
-        saved(site, "truncate --size=$(( $(stat -c %s $saved) / 2 )) $saved")
+        saved(
+            site,
+            "truncate --size=$(( $(stat -c %s $saved) / 2 )) $saved",
+        )
     }),
     fault("saved CR bit-flipped", |site| {
         // The opening brace: another bit of it may be one that nobody reads.
@@ -125,10 +128,15 @@ fn returns(site: &Site, reason: &str) -> Result<Outcome> {
     let fault = began(site, before).context("the new release was never tried")?;
     let booted = site.booted()?;
     ensure!(booted == "rhcos", "{booted} runs");
-    ensure!(site.release()? == old, "the cluster says {}", site.release()?);
+    ensure!(
+        site.release()? == old,
+        "the cluster says {}",
+        site.release()?
+    );
     let ibu = site.object(|object| {
         object.wait(crate::API_LIMIT, |ibu| {
             conditions(ibu).contains(&("UpgradeCompleted", "False"))
+                && message(ibu, "UpgradeInProgress").contains("; evidence: ")
         })
     })?;
     let said = message(&ibu, "UpgradeInProgress");
@@ -138,11 +146,12 @@ fn returns(site: &Site, reason: &str) -> Result<Outcome> {
         "{}",
         ibu["status"]["validNextStages"]
     );
+    let evidence = site.evidence(&said)?;
     site.go("Idle")?;
     ensure!(site.stateroots()? == ["rhcos"], "{:?}", site.stateroots()?);
     Ok(Outcome {
         back: Some(served.saturating_duration_since(fault)),
-        evidence: None,
+        evidence: Some(evidence),
     })
 }
 

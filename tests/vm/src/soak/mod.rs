@@ -55,22 +55,36 @@ pub fn power(ground: &Ground, cuts: usize, results: &Path) -> Result<String> {
         let end = match cut(ground, start, phase, after) {
             Ok(end) => end,
             Err(error) => {
-                println!("cut {number}, {name} after {:.2} s: {error:#}", after.as_secs_f64());
+                println!(
+                    "cut {number}, {name} after {:.2} s: {error:#}",
+                    after.as_secs_f64()
+                );
                 failures.push(name.clone());
                 End::Lost
             }
         };
         let seconds = begun.elapsed().as_secs_f64();
-        println!("cut {number} of {cuts}: {name} after {:.2} s: {end:?} in {seconds:.0} s", after.as_secs_f64());
+        println!(
+            "cut {number} of {cuts}: {name} after {:.2} s: {end:?} in {seconds:.0} s",
+            after.as_secs_f64()
+        );
         all.add(results, &name, after.as_secs_f64(), seconds, end)?;
     }
     let table = all.table();
-    ensure!(failures.is_empty(), "{table}\nlost in: {}", failures.join(", "));
+    ensure!(
+        failures.is_empty(),
+        "{table}\nlost in: {}",
+        failures.join(", ")
+    );
     Ok(table)
 }
 
 /// The phase with the fewest hits; among equals, one by chance.
-fn draw<'s>(starts: &'s [Start], results: &Results, random: &mut fastrand::Rng) -> (&'s Start, &'s Phase) {
+fn draw<'s>(
+    starts: &'s [Start],
+    results: &Results,
+    random: &mut fastrand::Rng,
+) -> (&'s Start, &'s Phase) {
     let mut every: Vec<(&Start, &Phase)> = starts
         .iter()
         .flat_map(|start| start.phases.iter().map(move |phase| (start, phase)))
@@ -183,9 +197,10 @@ fn ends(site: &Site, condition: &str) -> Result<End> {
     let ibu = site.object(|object| {
         object.wait(END_LIMIT, |ibu| {
             let conditions = conditions(ibu);
-            conditions.contains(&(condition, "True")) || conditions.contains(&(condition, "False"))
-                && !conditions.contains(&("UpgradeInProgress", "True"))
-                && !conditions.contains(&("RollbackInProgress", "True"))
+            conditions.contains(&(condition, "True"))
+                || conditions.contains(&(condition, "False"))
+                    && !conditions.contains(&("UpgradeInProgress", "True"))
+                    && !conditions.contains(&("RollbackInProgress", "True"))
         })
     })?;
     let booted = site.booted()?;

@@ -80,7 +80,10 @@ pub(super) fn of(lines: &[Line], over: Instant) -> Result<Vec<Phase>> {
         .enumerate()
         .map(|(at, ((name, from), to))| Phase {
             name: name.clone(),
-            before: begun[..at].iter().filter(|(other, _)| other == name).count(),
+            before: begun[..at]
+                .iter()
+                .filter(|(other, _)| other == name)
+                .count(),
             lasts: to.saturating_duration_since(*from),
         })
         .collect())
