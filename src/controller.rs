@@ -218,12 +218,17 @@ struct Passes<'scope, 'env> {
 impl<'scope> Passes<'scope, '_> {
     /// Restores a saved object, however long the API server is away. `false` = the process shall end.
     fn restore_patiently(&self, nudges: &Receiver<Nudge>) -> bool {
+        let mut told = String::new();
         while let Err(error) = self.restore() {
             let error = engine::error_chain(&error);
-            tracing::warn!(
-                error,
-                "restoring the saved upgrade object failed, trying again"
-            );
+            // The same each second would be all that is left in the node's journal.
+            if told != error {
+                tracing::warn!(
+                    error,
+                    "restoring the saved upgrade object failed, trying again"
+                );
+                told = error;
+            }
             if ended_within(nudges, RETRY) {
                 return false;
             }

@@ -38,14 +38,19 @@ impl Release {
         }
     }
 
+    /// The release whose operating system it brings, which may be another's.
+    #[must_use]
+    pub fn system(self) -> Release {
+        match self {
+            Release::V4_17_5 => Release::V4_17_4,
+            other => other,
+        }
+    }
+
     /// Name of the commit in the image's repository.
     #[must_use]
     pub fn reference(self) -> String {
-        let system = match self {
-            Release::V4_17_5 => Release::V4_17_4,
-            other => other,
-        };
-        format!("mini-sno/{}", system.version())
+        format!("mini-sno/{}", self.system().version())
     }
 }
 

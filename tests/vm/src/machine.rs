@@ -403,7 +403,8 @@ impl Vm {
                 "no API within {} s: {error:#}",
                 API_LIMIT.as_secs()
             );
-            std::thread::sleep(Duration::from_millis(500));
+            // Each kubectl takes a third of a second of a processor from the guest.
+            std::thread::sleep(Duration::from_secs(3));
         }
     }
 }

@@ -36,8 +36,8 @@ impl Site {
         act(&UpgradeObject {
             kubectl: &|args| self.vm.kubectl(args),
             stage_limit: STAGE_LIMIT,
-            // kubectl takes its time from the guest.
-            pause: Duration::from_secs(1),
+            // Each kubectl takes a third of a second of a processor from the guest.
+            pause: Duration::from_secs(4),
         })
     }
 

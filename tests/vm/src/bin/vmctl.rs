@@ -125,7 +125,10 @@ fn suite(names: &[String], list: bool) -> Result<()> {
     }
     ensure!(!scenarios.is_empty(), "no scenario is called {names:?}");
     println!("accelerator: {}", Accelerator::find()?.name());
-    let ground = Ground::prepare("suite", &[Release::V4_17_4, Release::V4_18_1])?;
+    let ground = Ground::prepare(
+        "suite",
+        &[Release::V4_17_4, Release::V4_17_5, Release::V4_18_1],
+    )?;
     let mut played = Vec::new();
     println!("{}", scenario::head());
     for scenario in &scenarios {

@@ -11,11 +11,23 @@ use crate::scenario::{Outcome, Scenario};
 use crate::serial::Mark;
 use crate::site::Site;
 
-pub(super) const SCENARIOS: [Scenario; 1] = [Scenario {
-    name: "upgrade, rollback, upgrade again, finalize",
-    from: Moment::Idle,
-    play: there_and_back_and_there,
-}];
+pub(super) const SCENARIOS: [Scenario; 3] = [
+    Scenario {
+        name: "upgrade, rollback, upgrade again, finalize",
+        from: Moment::Idle,
+        play: there_and_back_and_there,
+    },
+    Scenario {
+        name: "upgrade twice, the same OS commit, rollback",
+        from: Moment::Idle,
+        play: twice,
+    },
+    Scenario {
+        name: "upgrade over two minor versions",
+        from: Moment::Idle,
+        play: over_two,
+    },
+];
 
 const ORIGIN: &str = "rhcos";
 const TARGET: &str = "rhcos_4.17.4";
@@ -36,6 +48,41 @@ fn there_and_back_and_there(site: &mut Site) -> Result<Outcome> {
         back: Some(back),
         evidence: None,
     })
+}
+
+fn twice(site: &mut Site) -> Result<Outcome> {
+    mark_shared(site)?;
+    site.go("Prep")?;
+    upgrade(site)?;
+    finalize(site, TARGET)?;
+    let next = Release::V4_17_5;
+    site.request_prep(next)?;
+    site.object(|object| object.wait_stage("Prep"))?;
+    let before = site.vm.serial().mark();
+    site.go("Upgrade")?;
+    // Of the operating system that ran before: what is installed is the cluster's release.
+    runs(site, next, "rhcos_4.17.5", before)?;
+    let before = site.vm.serial().mark();
+    site.request("Rollback")?;
+    let back = site.wait_back(before, Release::V4_17_4.version())?;
+    site.object(|object| object.wait_stage("Rollback"))?;
+    runs(site, Release::V4_17_4, TARGET, before)?;
+    finalize(site, TARGET)?;
+    Ok(Outcome {
+        back: Some(back),
+        evidence: None,
+    })
+}
+
+fn over_two(site: &mut Site) -> Result<Outcome> {
+    mark_shared(site)?;
+    site.request_prep(Release::V4_18_1)?;
+    site.object(|object| object.wait_stage("Prep"))?;
+    let before = site.vm.serial().mark();
+    site.go("Upgrade")?;
+    runs(site, Release::V4_18_1, "rhcos_4.18.1", before)?;
+    finalize(site, "rhcos_4.18.1")?;
+    Ok(Outcome::default())
 }
 
 /// The shortest way on which everything happens once: one upgrade whose end is kept, then finalized on one machine and
@@ -105,8 +152,9 @@ fn runs(site: &Site, release: Release, stateroot: &str, before: Mark) -> Result<
         said(BOOT_LOADER)
     );
     let initramfs = said(INITRAMFS);
+    let system = release.system().version();
     ensure!(
-        initramfs.len() == 1 && initramfs[0].contains(version),
+        initramfs.len() == 1 && initramfs[0].contains(system),
         "the initramfs said {initramfs:?}"
     );
     let booted = site.booted()?;
