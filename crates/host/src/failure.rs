@@ -4,12 +4,18 @@ use std::io;
 
 use node::{ErrorKind, PortError, PortResult};
 use ostree::{gio, glib};
+use rustix::io::Errno;
 
 use crate::tree::RemoveError;
 
 /// What kind of failure an input/output error is. A full disk stays full until somebody frees space, so it is
 /// permanent; what is worth another try are resources that come back.
 pub(crate) fn io_kind(error: &io::Error) -> ErrorKind {
+    // Descriptors come back when somebody closes some; they have no kind of their own.
+    let descriptors = [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
+    if descriptors.contains(&error.raw_os_error()) {
+        return ErrorKind::Transient;
+    }
     match error.kind() {
         io::ErrorKind::ResourceBusy | io::ErrorKind::WouldBlock => ErrorKind::Busy,
         io::ErrorKind::Interrupted
@@ -54,7 +60,7 @@ impl<T> Attempt<T> for Result<T, RemoveError> {
     }
 }
 
-impl<T> Attempt<T> for Result<T, rustix::io::Errno> {
+impl<T> Attempt<T> for Result<T, Errno> {
     fn attempt(self, context: impl FnOnce() -> String) -> PortResult<T> {
         self.map_err(io::Error::from).attempt(context)
     }

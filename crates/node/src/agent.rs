@@ -18,7 +18,7 @@ use planner::{
 };
 
 use crate::cluster_view::{ClusterView, Question};
-use crate::journal_files::is_full;
+use crate::journal_files::{JournalMemory, is_full};
 use crate::latest::LatestRun;
 use crate::observe::observe;
 use crate::ports::{ClusterFacts, Ports, Reserved};
@@ -240,11 +240,19 @@ impl<'a> Agent<'a> {
             noted: None,
             events,
         };
-        let mut outcome = self.attempt(plan, stop, &mut told);
+        let files = JournalFiles::new(self.ports.files);
+        let mut outcome = self.attempt(&files, plan, stop, &mut told);
         // For this the space is kept: a full disk must not bar the way back.
         let barred = matches!(outcome, Outcome::JournalFailed { no_space: true, .. });
         if barred && plan.name.leads_back() && self.gives_space() {
-            outcome = self.attempt(plan, stop, &mut told);
+            outcome = self.attempt(&files, plan, stop, &mut told);
+        }
+        // Nor must a disk that keeps no journal: each step of these finds by itself what is done already.
+        if let Outcome::JournalFailed { error, .. } = &outcome
+            && plan.name.returns()
+        {
+            tracing::warn!(error, "going back without a journal");
+            outcome = self.attempt(&JournalMemory::default(), plan, stop, &mut told);
         }
         self.latest.end(&outcome, self.ports.clock.uptime());
         outcome
@@ -252,12 +260,12 @@ impl<'a> Agent<'a> {
 
     fn attempt(
         &self,
+        store: &dyn JournalStore,
         plan: &Plan,
         stop: &StopToken,
         told: &mut Told<'_, '_>,
     ) -> Outcome<ErrorKind> {
-        let store = JournalFiles::new(self.ports.files);
-        match self.journal(&store, plan, told) {
+        match self.journal(store, plan, told) {
             Ok(mut journal) => {
                 self.latest.look_back(journal.view());
                 let mut work = NodeWork::new(self.ports);
@@ -295,7 +303,7 @@ impl<'a> Agent<'a> {
         };
         let mut ended = Vec::new();
         for run in store.list().map_err(unlisted)? {
-            if belongs_elsewhere(store, &run, plan.name).map_err(unlisted)? {
+            if belongs_elsewhere(store, &run, plan.name) {
                 continue;
             }
             match Journal::open(store, &run, &self.program) {
@@ -411,17 +419,19 @@ const BOOT_AT: usize = 1;
 const SEQUENCE_AT: usize = 3;
 
 /// Whether a journal belongs to another process that keeps some in this directory: the first boot's service, the init monitor and
-/// the controller leave each other's alone. One whose plan nobody knows is the controller's.
-fn belongs_elsewhere(
-    store: &dyn JournalStore,
-    run: &RunId,
-    plan: PlanName,
-) -> std::io::Result<bool> {
-    let view = store
-        .read(run)?
-        .and_then(|bytes| RunView::from_journal(&bytes).ok());
+/// the controller leave each other's alone. One whose plan nobody knows is the controller's; one that cannot be read is left alone
+/// by all: the same plan begins anew.
+fn belongs_elsewhere(store: &dyn JournalStore, run: &RunId, plan: PlanName) -> bool {
+    let view = match store.read(run) {
+        Ok(bytes) => bytes.and_then(|bytes| RunView::from_journal(&bytes).ok()),
+        Err(error) => {
+            let (run, error) = (run.as_str(), engine::error_chain(&error));
+            tracing::warn!(run, error, "a journal cannot be read");
+            return true;
+        }
+    };
     let owner = |name: &str| PlanName::parse(name).map_or(Owner::Controller, PlanName::owner);
-    Ok(view.is_some_and(|view| owner(&view.plan_name) != plan.owner()))
+    view.is_some_and(|view| owner(&view.plan_name) != plan.owner())
 }
 
 /// The id that a plan's own documents name its run by.

@@ -155,7 +155,9 @@ impl InitMonitor<'_, '_> {
             return Ok(());
         }
         match record::write(ports.files, Record::InitMonitor, count) {
-            Err(error) if is_full(&error) => {
+            // That this boot was one is worth the space which is kept for the way back, the seconds that it has lasted are not:
+            // whatever fills the disk would have it all by the time it is needed.
+            Err(error) if is_full(&error) && self.memory.saved.is_none() => {
                 ports.machine.release()?;
                 record::write(ports.files, Record::InitMonitor, count)
             }

@@ -71,7 +71,15 @@ pub(crate) fn go_back(
     let deployments = ports.ostree.deployments()?;
     let booted = only_booted(&deployments)?;
     let handover: Option<HandoverStamp> = match record::read(ports.files, Record::Handover) {
-        Err(error) if error.kind() == ErrorKind::Contradiction => None,
+        // There are other ways to find the origin.
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::Contradiction | ErrorKind::Permanent
+            ) =>
+        {
+            None
+        }
         read => read?,
     };
     let Some(origin) = origin(ports, &booted, handover.as_ref(), &deployments)? else {

@@ -79,8 +79,6 @@ pub struct MonitorFacts {
 pub enum Disarmed {
     /// The upgrade has completed.
     Completed,
-    /// The user wants no monitor.
-    Unwanted,
     /// No upgrade led here.
     NothingHandedOver,
 }
@@ -125,7 +123,8 @@ pub fn watch_over(facts: &MonitorFacts) -> MonitorAct {
         return MonitorAct::Return(Judge::InitMonitor, reason);
     }
     let Some(timeout) = facts.config.timeout() else {
-        return MonitorAct::Disarm(Disarmed::Unwanted);
+        // Nothing is counted, but somebody may decide yet and be gone before the node is back.
+        return MonitorAct::Wait(LOOK);
     };
     if facts.boots > BOOT_LIMIT {
         return MonitorAct::Return(Judge::InitMonitor, message::rollback_by_boots(BOOT_LIMIT));

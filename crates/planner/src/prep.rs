@@ -326,6 +326,7 @@ fn install(wanted: &Wanted, pin: &SeedPin, content: &SeedContent) -> Plan {
             },
             Step::SyncStateroots {
                 stateroots: vec![stateroot],
+                shared_may_fail: false,
             },
             Step::RecordTarget { record },
         ],

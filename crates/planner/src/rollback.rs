@@ -93,6 +93,7 @@ fn back(facts: &Facts, booted: &DeploymentId, origin: DeploymentId) -> Plan {
         },
         Step::SyncStateroots {
             stateroots: vec![booted.stateroot.clone(), origin.stateroot.clone()],
+            shared_may_fail: true,
         },
         // Before the switch, which would make it name the target. Cut off here, the target's own boot arms it again.
         Step::DisarmFallback,

@@ -179,14 +179,17 @@ impl PlanName {
 
     /// Whether it takes back what was done, or ends it: what the kept space is for.
     pub fn leads_back(self) -> bool {
+        self.returns() || matches!(self, PlanName::Abort | PlanName::Finalize)
+    }
+
+    /// Whether it leads to the other release, which waits for nothing that it can do without.
+    pub fn returns(self) -> bool {
         matches!(
             self,
             PlanName::Return
                 | PlanName::AutomaticReturn
                 | PlanName::PostPivotReturn
                 | PlanName::MonitorReturn
-                | PlanName::Abort
-                | PlanName::Finalize
         )
     }
 }
@@ -382,10 +385,13 @@ pub enum Step {
         /// Its name.
         unit: String,
     },
-    /// Make both stateroots durable.
+    /// Make stateroots durable, and what all of them share.
     SyncStateroots {
         /// Which ones.
         stateroots: Vec<StaterootName>,
+        /// Whether what they share may stay as it is when it cannot be made durable: a way back needs nothing of it.
+        #[serde(default)]
+        shared_may_fail: bool,
     },
     /// See to it that each boot of the target is declared good by its early unit.
     EnsureBootUnit {

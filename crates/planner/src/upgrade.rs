@@ -149,6 +149,7 @@ fn pivot(
     ];
     let sync = Step::SyncStateroots {
         stateroots: vec![booted.stateroot.clone(), stateroot],
+        shared_may_fail: false,
     };
     let steps = steps.into_iter().chain(unit).chain([sync]);
     Plan {

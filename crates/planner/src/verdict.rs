@@ -111,6 +111,7 @@ pub fn automatic_return(wanted: Return) -> Plan {
             },
             Step::SyncStateroots {
                 stateroots: vec![booted.stateroot, origin.stateroot.clone()],
+                shared_may_fail: true,
             },
             // Before the switch, which would make it name the target. Cut off here, the target's own boot arms it again.
             Step::DisarmFallback,

@@ -28,6 +28,8 @@ pub enum Fault {
     Cut(u64),
     /// The call fails there: before, in the middle of, or after its effect.
     Error(u64, ErrorKind),
+    /// Each call fails whose name and object contain this, and goes on failing, as on a disk that has died.
+    Broken(&'static str),
     /// A status write finds that somebody else wrote first.
     Conflict(u64),
     /// The user asks for stage Idle there. Inside a run the controller notices it before that call goes on.
@@ -93,6 +95,8 @@ pub(crate) struct Inner {
     pub version: u64,
     pub count: u64,
     pub fault: Option<Fault>,
+    /// How often a lasting fault has struck.
+    pub struck: u64,
     /// Where the worker that meets a [`Fault::Stop`] waits for the controller.
     pub meeting: Option<Meeting>,
     pub off: Option<Off>,
@@ -127,6 +131,7 @@ impl Node {
             version: 0,
             count: 0,
             fault: None,
+            struck: 0,
             meeting: None,
             off: None,
             driver: None,
@@ -223,6 +228,10 @@ impl Node {
             Some(Fault::Kill(when)) if when == at => inner.off = Some(Off::Killed),
             Some(Fault::Cut(when)) if when == at => inner.off = Some(Off::PowerCut),
             Some(Fault::Error(when, kind)) if when == at => return failed(kind),
+            Some(Fault::Broken(part)) if inner.last_operation.contains(part) => {
+                inner.struck += 1;
+                return failed(ErrorKind::Permanent);
+            }
             Some(Fault::Stop(when)) if when == at => {
                 inner.fault = None;
                 inner.version += 1;
@@ -286,6 +295,11 @@ impl Node {
     /// Which operations were status writes.
     pub(crate) fn publishes(&self) -> Vec<u64> {
         self.lock().publishes.clone()
+    }
+
+    /// How often [`Fault::Broken`] has struck.
+    pub fn struck(&self) -> u64 {
+        self.lock().struck
     }
 
     /// How many operations there were since the fault was set.

@@ -625,5 +625,42 @@ fn a_full_shared_partition_bars_no_way_back() {
     }
 }
 
+/// Nothing that a way back can do without bars it, however long it fails.
+#[test]
+fn what_a_return_can_do_without_bars_none() {
+    let (start, guard) = prepared(|_| {});
+    let by_post_pivot = first_boot_that_cannot_work(&start, &guard);
+    let by_monitor = first_boot(&start, &guard);
+    for broken in [
+        "read /var/lib/lca/handover.json",
+        "deploy/rhcos/var/lib/lca/ibu.json",
+        "/var/lib/lca/runs",
+        "lca/evidence",
+        "traces",
+        "sync Shared",
+        "/var/lib/lca/init-monitor.json",
+    ] {
+        for (gone, (machine, watch)) in [(false, &by_post_pivot), (true, &by_monitor)] {
+            let mut site = Site::resumed_within(machine.clone(), watch.clone());
+            if gone {
+                site.lose_controller();
+            }
+            site.arm(Some(Fault::Broken(broken)));
+            // It may fail in the origin as well, which then does not come to rest.
+            let driven = site.drive_for(2000);
+            let machine = site.machine();
+            let struck = site.node().struck();
+            println!("{broken}, agent gone: {gone}: {struck} times, {driven:?}");
+            assert!(struck > 0, "{broken}, agent gone: {gone}: never met");
+            assert_eq!(
+                machine.booted().stateroot.as_str(),
+                ORIGIN,
+                "{broken}, agent gone: {gone}: {:#?}",
+                site.story()
+            );
+        }
+    }
+}
+
 /// What a kept failure may differ in: what was put aside, the side that was left, and when it had last decided.
 const KEPT: [&str; 3] = ["/ibu.json.quarantined", "/rhcos_4.17.4/", "/rhcos_4.17.4"];

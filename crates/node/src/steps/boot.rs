@@ -12,11 +12,22 @@ pub(super) fn is_default(ports: &Ports<'_>, deployment: &DeploymentId) -> PortRe
         .is_some_and(|first| first.id == *deployment))
 }
 
-pub(super) fn sync(ports: &Ports<'_>, stateroots: &[StaterootName]) -> PortResult<()> {
+pub(super) fn sync(
+    ports: &Ports<'_>,
+    stateroots: &[StaterootName],
+    shared_may_fail: bool,
+) -> PortResult<()> {
     for stateroot in stateroots {
         ports.files.sync(&Root::Stateroot(stateroot.clone()))?;
     }
-    ports.files.sync(&Root::Shared)
+    match ports.files.sync(&Root::Shared) {
+        Err(error) if shared_may_fail => {
+            let error = engine::error_chain(&error);
+            tracing::warn!(error, "what all releases share was not made durable");
+            Ok(())
+        }
+        synced => synced,
+    }
 }
 
 /// Never returns success: the process ends with the machine. When the machine stays up, `otherwise` is what boots by default

@@ -255,7 +255,10 @@ fn apply(ports: &Ports<'_>, step: &Step, context: &StepContext<'_>) -> PortResul
             Ok(())
         }
         Step::DisarmMonitor { unit } => verdict::disarm(ports, unit),
-        Step::SyncStateroots { stateroots } => boot::sync(ports, stateroots),
+        Step::SyncStateroots {
+            stateroots,
+            shared_may_fail,
+        } => boot::sync(ports, stateroots, *shared_may_fail),
         Step::EnsureBootUnit { target } => fallback::add_unit(ports, target),
         Step::ArmFallback {
             origin,

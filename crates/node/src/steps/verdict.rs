@@ -124,7 +124,15 @@ pub(super) fn tell_origin(
         handover::stamp(&mut ibu, stamp).map_err(unwritable)?;
     }
     let bytes = saved_cr::print(&ibu).map_err(unwritable)?;
-    ports.files.replace(&path, &bytes, 0o600)
+    match ports.files.replace(&path, &bytes, 0o600) {
+        // The origin can read the verdict as well.
+        Err(error) if error.kind() == ErrorKind::Permanent => {
+            let error = engine::error_chain(&error);
+            tracing::warn!(error, "the origin was not told why it is returned to");
+            Ok(())
+        }
+        written => written,
+    }
 }
 
 /// Where a unit of the running system lies that an upgrade brought.

@@ -172,7 +172,7 @@ fn a_plan_is_safe(row: &Row<'_>, plan: &Plan) {
         }
         let after: Vec<&str> = plan.steps[commit + 1..].iter().map(Step::name).collect();
         assert_eq!(after, ["reboot"], "{named}");
-        let Step::SyncStateroots { stateroots } = &plan.steps[at("sync-stateroots").unwrap()]
+        let Step::SyncStateroots { stateroots, .. } = &plan.steps[at("sync-stateroots").unwrap()]
         else {
             unreachable!()
         };

@@ -431,7 +431,7 @@ fn the_return_leads_to_exactly_the_recorded_origin() {
                 stateroot: into,
                 stamp,
             },
-            Step::SyncStateroots { stateroots },
+            Step::SyncStateroots { stateroots, .. },
             Step::DisarmFallback,
             Step::SetDefault {
                 deployment: default,

@@ -144,6 +144,7 @@ fn an_automatic_return_says_why_and_then_goes_like_any_other() {
             },
             Step::SyncStateroots {
                 stateroots: vec![stateroot(TARGET), stateroot(ORIGIN)],
+                shared_may_fail: true,
             },
             Step::DisarmFallback,
             Step::SetDefault {
