@@ -4,6 +4,10 @@
 //! text; what they are given should already be bounded, and [`crate::Condition::new`] bounds the
 //! result once more.
 
+mod health;
+
+pub use health::*;
+
 use crate::image::ImageRef;
 use crate::names;
 use crate::stateroot::StaterootName;
@@ -113,51 +117,6 @@ pub const WAIT_BEFORE_COMPLETION_PREFIX: &str = "Waiting for system to fully sta
 /// Before finalizing.
 pub const WAIT_BEFORE_FINALIZE_PREFIX: &str =
     "Waiting for system to stabilize before finalize (idle) stage can continue: ";
-
-/// Everything that is not healthy, in one text (C 5.4).
-#[must_use]
-pub fn health_failed(failures: &[String]) -> String {
-    format!(
-        "one or more health checks failed: {}",
-        failures.join("\n  - ")
-    )
-}
-
-/// Within [`health_failed`]: ClusterOperators (C 5.4).
-#[must_use]
-pub fn operators_not_ready(names: &[String]) -> String {
-    format!(
-        "one or more ClusterOperators not yet ready: {}",
-        names.join(", ")
-    )
-}
-
-/// Within [`health_failed`]: MachineConfigPools (C 5.4).
-#[must_use]
-pub fn pools_not_ready(names: &[String]) -> String {
-    format!(
-        "one or more MachineConfigPools not yet ready: {}",
-        names.join(", ")
-    )
-}
-
-/// Within [`health_failed`]: a Node whose condition `Ready` is not True (C 5.4).
-#[must_use]
-pub fn node_not_ready(name: &str) -> String {
-    format!("node is not yet ready: {name}")
-}
-
-/// Within [`health_failed`]: a Node whose condition `NetworkUnavailable` is True (C 5.4).
-#[must_use]
-pub fn node_network_unavailable(name: &str) -> String {
-    format!("node network unavailable: {name}")
-}
-
-/// Within [`health_failed`]: a Node without a label that a single node has (C 5.4).
-#[must_use]
-pub fn node_without_label(label: &str, name: &str) -> String {
-    format!("node missing {label} label: {name}")
-}
 
 /// There are more Nodes than one, or none (C 3.3).
 #[must_use]

@@ -1,5 +1,7 @@
 //! What is not healthy, by the contract's 5.4.
 
+mod operators;
+
 use api::{label, message};
 use node::PortResult;
 use node::ports::Health;
@@ -99,16 +101,20 @@ pub(crate) async fn read(connection: &Connection, nodes: &[Node]) -> PortResult<
         .read(Call::get(&kind::INFRASTRUCTURE, "cluster"))
         .await?;
     let examined = infrastructure.status.infrastructure_topology == SINGLE_REPLICA;
-    let operators = operators.into_iter().filter(|found| !found.is_ready());
+    let not_ready = operators.into_iter().filter(|found| !found.is_ready());
     let pools = pools.into_iter().filter(|found| !found.is_ready());
     Ok(Health {
-        operators: operators.map(|found| found.metadata.name).collect(),
+        operators: not_ready.map(|found| found.metadata.name).collect(),
         pools: pools.map(|found| found.metadata.name).collect(),
         node: nodes
             .iter()
             .filter(|_| examined)
             .flat_map(troubles)
             .collect(),
+        sriov: operators::sriov(connection).await?,
+        backups: operators::backups(connection).await?,
+        service_versions: operators::service_versions(connection).await?,
+        signing_requests: operators::signing_requests(connection).await?,
     })
 }
 

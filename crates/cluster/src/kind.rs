@@ -126,6 +126,30 @@ pub(crate) const MACHINE_CONFIG_POOL: Kind<'static> = Kind::new(
     "machineconfigpools",
     "MachineConfigPool",
 );
+pub(crate) const SRIOV_NODE_STATE: Kind<'static> = Kind::new(
+    "sriovnetwork.openshift.io",
+    "v1",
+    "sriovnetworknodestates",
+    "SriovNetworkNodeState",
+);
+pub(crate) const DATA_PROTECTION_APPLICATION: Kind<'static> = Kind::new(
+    "oadp.openshift.io",
+    "v1alpha1",
+    "dataprotectionapplications",
+    "DataProtectionApplication",
+);
+pub(crate) const BACKUP_STORAGE_LOCATION: Kind<'static> = Kind::new(
+    "velero.io",
+    "v1",
+    "backupstoragelocations",
+    "BackupStorageLocation",
+);
+pub(crate) const SIGNING_REQUEST: Kind<'static> = Kind::new(
+    "certificates.k8s.io",
+    "v1",
+    "certificatesigningrequests",
+    "CertificateSigningRequest",
+);
 pub(crate) const SUBSCRIPTION: Kind<'static> = Kind::new(
     "operators.coreos.com",
     "v1alpha1",

@@ -270,11 +270,19 @@ pub(crate) async fn list_if_served<T: serde::de::DeserializeOwned>(
     connection: &Connection,
     kind: &'static Kind<'static>,
 ) -> PortResult<Vec<T>> {
-    let call = Call::list(kind);
-    match connection.ask::<List<T>>(&call, None).await {
-        Ok(list) => Ok(list.items),
-        Err(crate::failure::Failure::NotServed) => Ok(Vec::new()),
-        Err(failure) => Err(failure.during(&call)),
+    let found = list_or_unserved(connection, &Call::list(kind)).await?;
+    Ok(found.unwrap_or_default())
+}
+
+/// The objects that `call` lists; `None` where their kind is not served.
+pub(crate) async fn list_or_unserved<T: serde::de::DeserializeOwned>(
+    connection: &Connection,
+    call: &Call<'_>,
+) -> PortResult<Option<Vec<T>>> {
+    match connection.ask::<List<T>>(call, None).await {
+        Ok(list) => Ok(Some(list.items)),
+        Err(crate::failure::Failure::NotServed) => Ok(None),
+        Err(failure) => Err(failure.during(call)),
     }
 }
 

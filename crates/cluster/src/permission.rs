@@ -80,9 +80,14 @@ pub const CONTROLLER: &[Permission] = &[
     Permission::of(Verb::List, &kind::DIGEST_MIRROR_SET),
     Permission::of(Verb::List, &kind::CONTENT_SOURCE_POLICY),
     Permission::of(Verb::Get, &kind::CONFIG_MAP).within("openshift-config"),
-    // Whether the cluster is healthy enough to begin.
+    // Whether the cluster is healthy. OADP's own namespace is there only where OADP is, so no Role can be bound to it.
     Permission::of(Verb::List, &kind::CLUSTER_OPERATOR),
     Permission::of(Verb::List, &kind::MACHINE_CONFIG_POOL),
+    Permission::of(Verb::List, &kind::SRIOV_NODE_STATE),
+    Permission::of(Verb::List, &kind::DATA_PROTECTION_APPLICATION),
+    Permission::of(Verb::List, &kind::BACKUP_STORAGE_LOCATION),
+    Permission::of(Verb::List, &kind::CLUSTER_SERVICE_VERSION),
+    Permission::of(Verb::List, &kind::SIGNING_REQUEST),
     // The agent's own configuration.
     Permission::of(Verb::Get, &kind::CONFIG_MAP).within(""),
     // Registry credentials named by the user.
@@ -114,7 +119,6 @@ pub const CONTROLLER: &[Permission] = &[
 pub const NODE: &[Permission] = &[
     Permission::of(Verb::Patch, &kind::CLUSTER_VERSION),
     Permission::of(Verb::Get, &kind::NETWORK),
-    Permission::of(Verb::List, &kind::CLUSTER_SERVICE_VERSION),
     Permission::of(Verb::List, &kind::CATALOG_SOURCE),
     // The site's settings in place of the seed's.
     Permission::of(Verb::Create, &kind::SECRET),

@@ -114,9 +114,10 @@ impl<'a> Agent<'a> {
         if decision.act == Act::Wait(Why::OtherWork) {
             self.latest.stop();
         }
-        // Behind the pivot only health counts, and it is waited for.
+        // Behind the pivot and before finalize only health counts, and it is waited for.
         let question = match facts.side {
             Side::Target if parsed.state == State::UpgradeInProgress => Question::Health,
+            _ if parsed.state == State::Finalizing => Question::Health,
             _ => Question::Facts,
         };
         let ask_cluster =
@@ -411,7 +412,10 @@ impl<'a> Agent<'a> {
 
 /// Positions whose decisions look at the cluster.
 fn asks_cluster(state: State) -> bool {
-    matches!(state, State::PrepInProgress | State::UpgradeInProgress)
+    matches!(
+        state,
+        State::PrepInProgress | State::UpgradeInProgress | State::Finalizing
+    )
 }
 
 /// Position of the boot's digits and of the sequence number in a run's name.

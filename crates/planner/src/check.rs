@@ -11,6 +11,7 @@ mod space;
 mod subject;
 mod table;
 
+pub(crate) use health::unhealthy;
 pub use limits::limits_to_plan_with;
 pub(crate) use signature::keys_to_verify_with;
 pub(crate) use space::spools;
@@ -191,25 +192,6 @@ pub(crate) fn first_blocker(subject: &Subject<'_>, moment: Moment) -> Result<(),
         }
     }
     Ok(())
-}
-
-/// Everything that the gate waits for, in the contract's order: the Node is looked at when the rest is healthy (C 5.4).
-pub(crate) fn unhealthy(subject: &Subject<'_>) -> Vec<String> {
-    let rows = CHECKS.iter().filter(|row| row.moment == Moment::Gate);
-    let (last, first): (Vec<_>, Vec<_>) = rows.partition(|row| row.name == health::NODE);
-    let failures = |rows: Vec<&Check>| -> Vec<String> {
-        let verdicts = rows.into_iter().map(|row| row.verdict(subject));
-        verdicts
-            .filter_map(|verdict| match verdict {
-                Verdict::Failed(text) => Some(text),
-                _ => None,
-            })
-            .collect()
-    };
-    match failures(first) {
-        none if none.is_empty() => failures(last),
-        some => some,
-    }
 }
 
 /// What a user should know though it does not hold the upgrade up: name of the row and text.

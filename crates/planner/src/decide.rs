@@ -191,7 +191,7 @@ fn unsure(state: State, spoken: &str, error: &str) -> String {
 fn work(spec: &ImageBasedUpgradeSpec, state: State, spoken: &str, facts: &Facts) -> Decision {
     match state {
         State::PrepInProgress => prep::decide(spec, facts),
-        State::UpgradeInProgress => upgrade::decide(spec, facts),
+        State::UpgradeInProgress => upgrade::decide(facts),
         State::UpgradeFailed if facts.side == Side::Target => upgrade::failed(spoken, facts),
         State::RollbackInProgress | State::RollbackFailed => rollback::decide(state, spoken, facts),
         State::Aborting | State::AbortFailed => idle::abort(state, spoken, facts),

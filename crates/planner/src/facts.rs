@@ -166,8 +166,16 @@ pub struct Health {
     pub operators: Vec<String>,
     /// Names of MachineConfigPools that are not ready.
     pub pools: Vec<String>,
+    /// What is wrong with SR-IOV, in the contract's words; nothing where it is not installed.
+    pub sriov: Vec<String>,
+    /// What is wrong with OADP, in the contract's words; nothing where it is not installed or not configured.
+    pub backups: Vec<String>,
     /// What is wrong with the Node, in the contract's words.
     pub node: Vec<String>,
+    /// Names of ClusterServiceVersions that are not ready; ours are not among them.
+    pub service_versions: Vec<String>,
+    /// Names of CertificateSigningRequests on which nobody has decided.
+    pub signing_requests: Vec<String>,
 }
 
 /// A filesystem that an installation fills.

@@ -3,12 +3,14 @@
 
 use api::{StaterootName, message};
 
-use crate::decide::{Act, Decision, Pending, noted, pending};
+use crate::check;
+use crate::decide::{Act, Decision, Pending, Why, noted, pending};
 use crate::evidence;
-use crate::facts::Facts;
+use crate::facts::{ClusterKnowledge, Facts, RunFact};
 use crate::failure::{LONGEST_BACKOFF, due};
 use crate::state::{Side, State};
 use crate::step::{Plan, PlanName, Step};
+use crate::upgrade::{HEALTH_AGAIN, UNKNOWN_AGAIN};
 use crate::verdict::disarm_monitor;
 
 /// The two ways to Idle.
@@ -17,6 +19,8 @@ struct Way {
     failed: State,
     plan: PlanName,
     text: &'static str,
+    /// What is told while the cluster is not healthy enough to begin; `None` = its health is not asked for.
+    gate: Option<&'static str>,
 }
 
 const ABORT: Way = Way {
@@ -24,12 +28,14 @@ const ABORT: Way = Way {
     failed: State::AbortFailed,
     plan: PlanName::Abort,
     text: message::ABORTING,
+    gate: None,
 };
 const FINALIZE: Way = Way {
     running: State::Finalizing,
     failed: State::FinalizeFailed,
     plan: PlanName::Finalize,
     text: message::FINALIZING,
+    gate: Some(message::WAIT_BEFORE_FINALIZE_PREFIX),
 };
 
 pub(crate) fn abort(state: State, spoken: &str, facts: &Facts) -> Decision {
@@ -76,8 +82,32 @@ fn decide(way: &Way, state: State, spoken: &str, facts: &Facts) -> Decision {
     if !facts.leftovers {
         return Decision::record(State::Idle, facts.side, message::IDLE);
     }
+    // Before it begins only: what has removed something, or failed to, goes on whatever the cluster is like.
+    let begun = state == way.failed
+        || matches!(&facts.run, RunFact::Interrupted { plan } | RunFact::Failed { plan, .. } if *plan == way.plan);
+    if let (Some(prefix), false) = (way.gate, begun)
+        && let Some((why, again)) = unhealthy(facts)
+    {
+        let text = if why.is_empty() {
+            text.to_owned()
+        } else {
+            format!("{prefix}{why}")
+        };
+        return Decision::stay(state, facts.side, text, Act::Wait(Why::Cluster)).again(again);
+    }
     debug_assert_eq!(way.running == State::Aborting, way.plan == PlanName::Abort);
     Decision::stay(state, facts.side, text, Act::Run(removal(way.plan, facts)))
+}
+
+/// What is not healthy, or why nobody knows (empty where nobody has asked yet); and how soon to look again.
+fn unhealthy(facts: &Facts) -> Option<(String, u64)> {
+    match &facts.cluster {
+        ClusterKnowledge::Known(cluster) => {
+            check::unhealthy(&cluster.health).map(|found| (found.text, HEALTH_AGAIN))
+        }
+        ClusterKnowledge::NotAsked => Some((String::new(), 1)),
+        ClusterKnowledge::Unknown { error, .. } => Some((error.clone(), UNKNOWN_AGAIN)),
+    }
 }
 
 fn removal(name: PlanName, facts: &Facts) -> Plan {

@@ -108,14 +108,8 @@ pub(crate) fn decide(spec: &ImageBasedUpgradeSpec, facts: &Facts) -> Decision {
     let subject = Subject::of(spec, facts);
     // Only before the work has begun: what is under way is not held up by an operator that flaps.
     let begun = subject.pin.is_ok() || facts.target.is_some();
-    let unhealthy = if begun {
-        Vec::new()
-    } else {
-        check::unhealthy(&subject)
-    };
-    if !unhealthy.is_empty() {
-        let why = message::health_failed(&unhealthy);
-        let text = format!("{}{why}", message::WAIT_BEFORE_PREP_PREFIX);
+    if !begun && let Some(unhealthy) = check::unhealthy(&cluster.health) {
+        let text = format!("{}{}", message::WAIT_BEFORE_PREP_PREFIX, unhealthy.text);
         return Decision::stay(state, facts.side, text, Act::Wait(Why::Cluster))
             .within(phase)
             .again(HEALTH_AGAIN);

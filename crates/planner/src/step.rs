@@ -171,7 +171,7 @@ impl PlanName {
     /// for, in seconds. `None` = nothing is, so that whatever passes before the plan begins is the agent's own doing.
     pub fn looks_every(self) -> Option<u64> {
         match self {
-            PlanName::InspectSeed | PlanName::Pivot => Some(HEALTH_AGAIN),
+            PlanName::InspectSeed | PlanName::Pivot | PlanName::Finalize => Some(HEALTH_AGAIN),
             PlanName::Complete => Some(ASK_AGAIN),
             _ => None,
         }

@@ -1,32 +1,32 @@
 //! Upgrade: on the origin up to the reboot, on the target from its first boot on.
 
 use api::verdict::Judge;
-use api::{DeploymentId, ImageBasedUpgradeSpec, Phase, message};
+use api::{DeploymentId, Phase, message};
 
 use crate::boot::{FALLBACK_ATTEMPTS, FallbackState};
-use crate::check::{self, Subject};
+use crate::check;
 use crate::decide::{Act, Decision, Pending, Why, noted, pending, resting as at_rest};
 use crate::evidence;
-use crate::facts::{ClusterKnowledge, Facts, Health, PostPivot, TargetRecord};
+use crate::facts::{ClusterKnowledge, Facts, PostPivot, TargetRecord};
 use crate::failure::{LONGEST_BACKOFF, due};
 use crate::state::{Side, State};
 use crate::step::{Plan, PlanName, Step};
 use crate::verdict::{self, Return, VerdictFact, automatic_return};
 
-/// Seconds until an unhealthy cluster is looked at again (contract 3.1 and 5.1).
+/// Seconds until an unhealthy cluster is looked at again (contract 3.1, 5.1 and 6.2).
 pub(crate) const HEALTH_AGAIN: u64 = 20;
 
 /// Seconds until a cluster that did not answer is asked again.
-const UNKNOWN_AGAIN: u64 = 2;
+pub(crate) const UNKNOWN_AGAIN: u64 = 2;
 
-pub(crate) fn decide(spec: &ImageBasedUpgradeSpec, facts: &Facts) -> Decision {
+pub(crate) fn decide(facts: &Facts) -> Decision {
     match facts.side {
-        Side::Origin => before_pivot(spec, facts),
+        Side::Origin => before_pivot(facts),
         Side::Target => after_pivot(facts),
     }
 }
 
-fn before_pivot(spec: &ImageBasedUpgradeSpec, facts: &Facts) -> Decision {
+fn before_pivot(facts: &Facts) -> Decision {
     let state = State::UpgradeInProgress;
     let fail = |message: &str| Decision::record(State::UpgradeFailed, facts.side, message);
     let wait = |why, note: &str| {
@@ -83,8 +83,8 @@ fn before_pivot(spec: &ImageBasedUpgradeSpec, facts: &Facts) -> Decision {
         return Decision::stay(state, facts.side, message::IN_PROGRESS, Act::Run(plan))
             .within(Phase::PrePivot);
     }
-    match &facts.cluster {
-        ClusterKnowledge::Known(_) => {}
+    let health = match &facts.cluster {
+        ClusterKnowledge::Known(cluster) => &cluster.health,
         ClusterKnowledge::NotAsked => return wait(Why::Cluster, "").again(1),
         ClusterKnowledge::Unknown { error, .. } => {
             return wait(
@@ -93,11 +93,9 @@ fn before_pivot(spec: &ImageBasedUpgradeSpec, facts: &Facts) -> Decision {
             )
             .again(UNKNOWN_AGAIN);
         }
-    }
-    let unhealthy = check::unhealthy(&Subject::of(spec, facts));
-    if !unhealthy.is_empty() {
-        let why = message::health_failed(&unhealthy);
-        let text = format!("{}{why}", message::WAIT_BEFORE_UPGRADE_PREFIX);
+    };
+    if let Some(unhealthy) = check::unhealthy(health) {
+        let text = format!("{}{}", message::WAIT_BEFORE_UPGRADE_PREFIX, unhealthy.text);
         return Decision::stay(state, facts.side, text, Act::Wait(Why::Cluster))
             .within(Phase::PrePivot)
             .again(HEALTH_AGAIN);
@@ -270,8 +268,16 @@ fn after_pivot(facts: &Facts) -> Decision {
         }
         ClusterKnowledge::Known(cluster) => &cluster.health,
     };
-    match unhealthy(health) {
-        Some(text) => wait(Why::Cluster, &text),
+    match check::unhealthy(health) {
+        Some(found) => {
+            // The contract's two gates (5.3, steps 2 and 7).
+            let prefix = if found.deferred {
+                message::WAIT_BEFORE_COMPLETION_PREFIX
+            } else {
+                message::WAIT_AFTER_PIVOT_PREFIX
+            };
+            wait(Why::Cluster, &format!("{prefix}{}", found.text))
+        }
         None => {
             let act = Act::Run(verdict::complete());
             expiring(
@@ -287,25 +293,6 @@ fn expiring(facts: &Facts, decision: Decision) -> Decision {
     let mut decision = decision.within(Phase::PostPivot);
     decision.said.rollback_until = facts.rollback_until;
     decision
-}
-
-/// What is not healthy, in the words of the contract's two gates (5.3, steps 2 and 7).
-fn unhealthy(health: &Health) -> Option<String> {
-    let listed =
-        |names: &[String], text: fn(&[String]) -> String| (!names.is_empty()).then(|| text(names));
-    let mandatory: Vec<String> = [
-        listed(&health.operators, message::operators_not_ready),
-        listed(&health.pools, message::pools_not_ready),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    let (prefix, failures) = match (mandatory.as_slice(), health.node.as_slice()) {
-        ([], []) => return None,
-        ([], node) => (message::WAIT_BEFORE_COMPLETION_PREFIX, node),
-        (mandatory, _) => (message::WAIT_AFTER_PIVOT_PREFIX, mandatory),
-    };
-    Some(format!("{prefix}{}", message::health_failed(failures)))
 }
 
 /// A failed upgrade in the target: back, unless the user wants it left as it is or it has completed before.

@@ -166,6 +166,8 @@ fn everything_that_the_agent_must_know_is_read() {
                     "node missing node-role.kubernetes.io/control-plane label: sno".to_owned(),
                     "node missing node-role.kubernetes.io/worker label: sno".to_owned(),
                 ],
+                service_versions: vec!["operator.v1".to_owned()],
+                ..Health::default()
             },
             node_ips: vec!["192.0.2.10".to_owned(), "2001:db8::10".to_owned()],
             machine_networks: Told::Known(vec!["192.0.2.0/24".to_owned()]),

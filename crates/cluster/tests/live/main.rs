@@ -10,6 +10,7 @@
 mod access_review;
 mod facts;
 mod first_boot;
+mod health;
 mod peer;
 mod plane;
 mod publish;

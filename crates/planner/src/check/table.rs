@@ -49,7 +49,7 @@ const MUST_IF_SAID: (Severity, Severity) = (Blocker, Warning);
 const SHOULD: (Severity, Severity) = (Warning, Warning);
 
 /// All checks, in the order in which Prep tells the first failure.
-pub static CHECKS: [Check; 39] = [
+pub static CHECKS: [Check; 43] = [
     row(
         "cluster-operators",
         Gate,
@@ -67,12 +67,44 @@ pub static CHECKS: [Check; 39] = [
         "MachineConfigPools: every machine ready",
     ),
     row(
-        health::NODE,
+        "sriov",
+        Gate,
+        MUST,
+        &[],
+        health::sriov,
+        "SriovNetworkNodeStates, where there is SR-IOV: one or more, all of them synced",
+    ),
+    row(
+        "backups",
+        Gate,
+        MUST,
+        &[],
+        health::backups,
+        "DataProtectionApplication and BackupStorageLocations, where OADP is configured: reconciled and available",
+    ),
+    row(
+        "node-ready",
         Gate,
         MUST,
         &[],
         health::node,
         "Node of a single-node cluster: Ready, network, role labels",
+    ),
+    row(
+        "cluster-service-versions",
+        Gate,
+        MUST,
+        &[],
+        health::service_versions,
+        "ClusterServiceVersions of operators but ours: phase Succeeded",
+    ),
+    row(
+        "signing-requests",
+        Gate,
+        MUST,
+        &[],
+        health::signing_requests,
+        "CertificateSigningRequests: approved or denied, none pending",
     ),
     row(
         "container-storage",

@@ -185,6 +185,30 @@ fn the_cluster_and_the_request() {
         failed("node is not yet ready: a\n  - and more"),
     );
     check(
+        "sriov",
+        |case| {
+            // Told to people whatever else is wrong.
+            case.cluster.health.operators = vec!["dns".to_owned()];
+            case.cluster.health.sriov = vec!["sriovNetworkNodeState not ready".to_owned()];
+        },
+        failed("sriovNetworkNodeState not ready"),
+    );
+    check(
+        "backups",
+        |case| case.cluster.health.backups = vec!["a".to_owned(), "b".to_owned()],
+        failed("a\n  - b"),
+    );
+    check(
+        "cluster-service-versions",
+        |case| case.cluster.health.service_versions = vec!["a.v1".to_owned(), "b.v2".to_owned()],
+        failed("one or more ClusterServiceVersions not yet ready: a.v1, b.v2"),
+    );
+    check(
+        "signing-requests",
+        |case| case.cluster.health.signing_requests = vec!["csr-a".to_owned()],
+        failed("certificateSigningRequest (csr) csr-a not yet approved"),
+    );
+    check(
         "container-storage",
         |case| case.node.containers_mounted = false,
         failed("container storage mountpoint target not found"),

@@ -37,9 +37,10 @@ const CLEANUP: usize = 8;
 const VERDICT: usize = 9;
 const RETURNS: usize = 10;
 const ARMED: usize = 11;
+const HEALTH: usize = 12;
 
 /// All dimensions; a class is one value of each.
-pub(crate) const DIMENSIONS: [Dimension; 12] = [
+pub(crate) const DIMENSIONS: [Dimension; 13] = [
     Dimension {
         name: "booted",
         values: &["known", "unknown"],
@@ -72,8 +73,7 @@ pub(crate) const DIMENSIONS: [Dimension; 12] = [
     },
     Dimension {
         name: "post-pivot",
-        // `finished` with a healthy cluster, if that is known.
-        values: &["runs", "fails", "finished", "unhealthy", "node-unhealthy"],
+        values: &["runs", "fails", "finished"],
     },
     Dimension {
         name: "cluster",
@@ -116,6 +116,11 @@ pub(crate) const DIMENSIONS: [Dimension; 12] = [
         name: "monitor",
         values: &["gone", "armed"],
     },
+    Dimension {
+        name: "unhealthy",
+        // If the cluster is known. Mandatory checks and others, or others alone.
+        values: &["nothing", "mandatory", "deferred"],
+    },
 ];
 
 /// A value of each dimension, by index.
@@ -129,14 +134,15 @@ pub(crate) fn relevant(state: State, side: Side) -> &'static [usize] {
             &[BOOTED, RUN, RETURNED, CLUSTER, PREP, VERDICT]
         }
         (State::UpgradeInProgress, Side::Target) => {
-            &[BOOTED, VERDICT, POST_PIVOT, CLUSTER, RUN, ORIGIN]
+            &[BOOTED, VERDICT, POST_PIVOT, CLUSTER, HEALTH, RUN, ORIGIN]
         }
         (State::UpgradeFailed, Side::Target) => &[BOOTED, VERDICT, RETURNS, RUN, ORIGIN],
         (State::UpgradeCompleted, Side::Target) => &[BOOTED, ARMED, RUN],
         (State::RollbackInProgress | State::RollbackFailed, _) => &[BOOTED, RUN, ORIGIN, VERDICT],
-        (State::Aborting | State::AbortFailed | State::Finalizing | State::FinalizeFailed, _) => {
+        (State::Aborting | State::AbortFailed | State::FinalizeFailed, _) => {
             &[BOOTED, RUN, LEFTOVERS, CLEANUP]
         }
+        (State::Finalizing, _) => &[BOOTED, RUN, LEFTOVERS, CLEANUP, CLUSTER, HEALTH],
         _ => &[BOOTED, RUN],
     }
 }
@@ -259,17 +265,20 @@ pub(crate) fn facts(state: State, side: Side, class: &Class) -> Facts {
         },
         _ => PostPivot::Finished,
     };
-    // Prep has checks of its own.
-    if (state, side) == (State::UpgradeInProgress, Side::Target)
-        && let ClusterKnowledge::Known(cluster) = &mut facts.cluster
-    {
-        match value(POST_PIVOT) {
-            "unhealthy" => {
-                cluster.health.operators = vec!["OPERATOR".to_owned()];
-                cluster.health.node = vec!["NODE".to_owned()];
-            }
-            "node-unhealthy" => cluster.health.node = vec!["NODE".to_owned()],
-            _ => {}
+    // What comes before the pivot has tests of its own.
+    let gated =
+        (state, side) == (State::UpgradeInProgress, Side::Target) || state == State::Finalizing;
+    if gated && let ClusterKnowledge::Known(cluster) = &mut facts.cluster {
+        let (mandatory, deferred) = match value(HEALTH) {
+            "mandatory" => (true, true),
+            "deferred" => (false, true),
+            _ => (false, false),
+        };
+        if mandatory {
+            cluster.health.operators = vec!["OPERATOR".to_owned()];
+        }
+        if deferred {
+            cluster.health.node = vec!["NODE".to_owned()];
         }
     }
     let unknown = |kind| ClusterKnowledge::Unknown {

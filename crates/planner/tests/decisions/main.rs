@@ -14,6 +14,7 @@ mod contract;
 mod enumeration;
 mod first_boot;
 mod golden;
+mod health;
 mod history;
 mod limits;
 mod monitor;

@@ -518,36 +518,6 @@ fn a_stage_that_nobody_knows_stops_no_work() {
     assert_eq!(plan(State::PrepInProgress, "Nap", &facts), known);
 }
 
-/// An unhealthy cluster holds the pivot up, in the contract's words; the Node is looked at when the rest is healthy.
-#[test]
-fn the_pivot_waits_for_a_healthy_cluster() {
-    let mut facts = facts(Side::Origin);
-    facts.target = Some(target(true));
-    let mut check = |change: fn(&mut planner::Health), expected: &str| {
-        let mut cluster = crate::sample::cluster();
-        change(&mut cluster.health);
-        facts.cluster = planner::ClusterKnowledge::Known(Box::new(cluster));
-        let status = plain(State::UpgradeInProgress);
-        let decision = decided(&spec(Some("Upgrade")), &status.conditions, &facts);
-        assert_eq!(decision.act, Act::Wait(Why::Cluster), "{expected}");
-        assert_eq!(decision.look_again, Some(20));
-        let before = "Waiting for system to stabilize before Upgrade (pre-pivot) stage can continue: one or more health checks failed: ";
-        assert_eq!(decision.said.message, format!("{before}{expected}"));
-    };
-    check(
-        |health| {
-            health.operators = vec!["dns".to_owned(), "etcd".to_owned()];
-            health.pools = vec!["master".to_owned()];
-            health.node = vec!["node is not yet ready: a".to_owned()];
-        },
-        "one or more ClusterOperators not yet ready: dns, etcd\n  - one or more MachineConfigPools not yet ready: master",
-    );
-    check(
-        |health| health.node = vec!["node is not yet ready: a".to_owned()],
-        "node is not yet ready: a",
-    );
-}
-
 /// Whoever reboots while a cluster is waited for is to come back to what runs now.
 #[test]
 fn a_switch_without_its_reboot_is_taken_back_before_anything_else() {

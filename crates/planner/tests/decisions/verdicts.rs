@@ -3,7 +3,7 @@
 use api::verdict::{Judge, Outcome};
 use planner::{
     Act, ClusterKnowledge, Decision, Facts, Health, Plan, PlanName, PostPivot, Side, State, Step,
-    VerdictFact, Why,
+    VerdictFact,
 };
 
 use crate::reachable::plain;
@@ -62,31 +62,6 @@ fn completion_is_a_marker_then_a_status_then_the_end_of_the_monitor() {
     assert_eq!(disarm.name, PlanName::Disarm);
     facts.monitor_armed = false;
     assert_eq!(decide(State::UpgradeCompleted, &facts).act, Act::Nothing);
-}
-
-#[test]
-fn health_is_waited_for_in_the_contracts_words() {
-    let check = |change: fn(&mut Health), text: &str| {
-        let decision = decide(State::UpgradeInProgress, &with_health(change));
-        assert_eq!(decision.act, Act::Wait(Why::Cluster), "{text}");
-        assert_eq!(decision.look_again, Some(1), "{text}");
-        assert_eq!(decision.said.message, text);
-    };
-    check(
-        |health| {
-            health.operators = vec!["a".to_owned(), "b".to_owned()];
-            health.pools = vec!["master".to_owned()];
-            health.node = vec!["node is not yet ready: n".to_owned()];
-        },
-        "Waiting for system to stabilize: one or more health checks failed: \
-         one or more ClusterOperators not yet ready: a, b\n  - \
-         one or more MachineConfigPools not yet ready: master",
-    );
-    check(
-        |health| health.node = vec!["node is not yet ready: n".to_owned()],
-        "Waiting for system to fully stabilize: one or more health checks failed: \
-         node is not yet ready: n",
-    );
 }
 
 #[test]
