@@ -7,10 +7,10 @@ use api::{ImageBasedUpgrade, Stage, annotation};
 use engine::{JournalStore, RunView, StepState};
 use host::{HostFallback, HostFiles, HostOstree, Layout};
 use node::evidence::Kept;
-use node::ports::{BootFallback, Cluster, Deployment, FallbackState, Ostree};
+use node::ports::{BootFallback, Cluster, Deployment, FallbackState, NodePath, Ostree};
 use node::record::{self, Record};
 use node::{FailureNote, JournalFiles, PortResult, ProgressNote};
-use planner::{PlanName, SeedPin};
+use planner::{PlanName, SeedPin, VerdictFact};
 use serde_json::{Value, json};
 
 use crate::background::Background;
@@ -25,6 +25,8 @@ struct Found {
     fallback: Result<FallbackState, String>,
     /// The seed as Prep resolved and verified it; known until Idle.
     seed: Option<SeedPin>,
+    /// Whether the upgrade stays, as far as that was decided, and where it is written.
+    verdict: Result<(VerdictFact, NodePath), String>,
     /// What is kept of boots that failed, the oldest first.
     evidence: Result<Vec<Kept>, String>,
     run: Option<RunView>,
@@ -46,6 +48,7 @@ pub(crate) fn run(api: &ApiServer, output: Output) -> Result<()> {
         upgrade: upgrade(api, &background).map_err(chain),
         fallback: HostFallback::new(layout.clone()).state().map_err(chain),
         deployments: HostOstree::new(layout).deployments().map_err(chain),
+        verdict: node::latest_verdict(&files).map_err(chain),
         evidence: node::evidence::list(&files).map_err(chain),
         seed: record::read(&files, Record::SeedPin).ok().flatten(),
         run,
@@ -79,6 +82,7 @@ fn text(found: &Found) -> String {
     let _ = write_signature(&mut text, found.seed.as_ref());
     let _ = write_deployments(&mut text, &found.deployments);
     let _ = writeln!(text, "Boot fallback: {}", fallback(&found.fallback));
+    let _ = write_verdict(&mut text, &found.verdict);
     let _ = write_evidence(&mut text, &found.evidence);
     if let Some(run) = &found.run {
         let _ = write_run(&mut text, run, found.progress.as_ref());
@@ -175,6 +179,30 @@ fn fallback(state: &Result<FallbackState, String>) -> String {
     }
 }
 
+fn write_verdict(
+    text: &mut String,
+    verdict: &Result<(VerdictFact, NodePath), String>,
+) -> std::fmt::Result {
+    match verdict {
+        Err(error) => writeln!(text, "Verdict: not known: {error}"),
+        Ok((VerdictFact::None, _)) => Ok(()),
+        Ok((VerdictFact::Unreadable(why), _)) => {
+            writeln!(
+                text,
+                "Verdict: cannot be read, which means to go back: {why}"
+            )
+        }
+        Ok((VerdictFact::Decided(verdict), place)) => {
+            let (outcome, judge) = (verdict.outcome.as_str(), verdict.judge.as_str());
+            let (at, reason) = (verdict.decided_at, &verdict.reason);
+            writeln!(
+                text,
+                "Verdict: {outcome}, by {judge} at {at}: {reason} ({place})"
+            )
+        }
+    }
+}
+
 fn write_evidence(text: &mut String, kept: &Result<Vec<Kept>, String>) -> std::fmt::Result {
     let kept = match kept {
         Err(error) => return writeln!(text, "Evidence: not known: {error}"),
@@ -260,6 +288,15 @@ fn document(found: &Found) -> Value {
                 json!({ "state": "armed", "entry": entry, "attemptsLeft": left })
             }
         },
+        "verdict": known(found.verdict.as_ref().map(|(verdict, place)| match verdict {
+            VerdictFact::None => Value::Null,
+            VerdictFact::Unreadable(why) => json!({ "unreadable": why, "path": place.to_string() }),
+            VerdictFact::Decided(verdict) => {
+                let mut told = json!(verdict);
+                told["path"] = json!(place.to_string());
+                told
+            }
+        })),
         "evidence": known(found.evidence.as_ref().map(|kept| {
             let told = |Kept { place, bundle }: &Kept| {
                 let mut told = json!(bundle);
@@ -335,6 +372,7 @@ mod tests {
             upgrade: Err("connection refused".to_owned()),
             deployments: Ok(Vec::new()),
             fallback: Ok(FallbackState::Disarmed),
+            verdict: Ok((VerdictFact::None, Record::Verdict.path())),
             evidence: Ok(Vec::new()),
             seed: None,
             run: Some(run),
@@ -386,6 +424,45 @@ Last error (transient, 2024-02-01T19:20:40Z): fetching a blob: reset
             Err("reading grubenv: input/output error".to_owned()),
             "not known: reading grubenv: input/output error",
             json!({ "error": "reading grubenv: input/output error" }),
+        );
+    }
+
+    #[test]
+    fn the_verdict_is_told() {
+        let check = |verdict, line: &str, expect: Value| {
+            let found = Found { verdict, ..found() };
+            assert!(text(&found).contains(line), "{}", text(&found));
+            assert_eq!(document(&found)["verdict"], expect);
+        };
+        let path = Record::Verdict.path();
+        check(Ok((VerdictFact::None, path.clone())), "", Value::Null);
+        let decided = json!({
+            "format": 1,
+            "outcome": "rollback",
+            "judge": "init-monitor",
+            "reason": "too late",
+            "decidedAt": "2024-02-01T19:20:40Z",
+            "bootId": "b",
+        });
+        let mut expect = decided.clone();
+        expect["path"] = json!("/var/lib/lca/verdict.json");
+        check(
+            Ok((
+                VerdictFact::Decided(serde_json::from_value(decided).unwrap()),
+                path.clone(),
+            )),
+            "Verdict: rollback, by init-monitor at 2024-02-01T19:20:40Z: too late (/var/lib/lca/verdict.json)\n",
+            expect,
+        );
+        check(
+            Ok((VerdictFact::Unreadable("torn".to_owned()), path)),
+            "Verdict: cannot be read, which means to go back: torn\n",
+            json!({ "unreadable": "torn", "path": "/var/lib/lca/verdict.json" }),
+        );
+        check(
+            Err("no such device".to_owned()),
+            "Verdict: not known: no such device\n",
+            json!({ "error": "no such device" }),
         );
     }
 

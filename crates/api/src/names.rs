@@ -64,6 +64,8 @@ pub const EVENT_RUN_COMPLETED: &str = "RunCompleted";
 pub const EVENT_RUN_STOPPED: &str = "RunStopped";
 /// A run failed in passing and is tried again soon.
 pub const EVENT_RETRY_WAITING: &str = "RetryWaiting";
+/// A rollback was begun though certificates of the release to return to have expired.
+pub const EVENT_ORIGIN_EXPIRED: &str = "OriginExpired";
 /// The namespace of Events about an object without one.
 pub const EVENT_NAMESPACE: &str = "default";
 

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use api::{ImageBasedUpgrade, ImageBasedUpgradeStatus, Stage, annotation};
+use api::{ImageBasedUpgrade, ImageBasedUpgradeStatus, Stage, annotation, names};
 use engine::{
     Event, EventSink, Header, Journal, JournalState, JournalStore, Outcome, RunId, RunIdError,
     RunView, StopToken,
@@ -14,14 +14,14 @@ use engine::{
 use planner::check::{Subject, warnings};
 use planner::{
     Act, Decision, ErrorKind, Facts, FallbackState, Occasion, Owner, Plan, PlanName,
-    PrecachePolicy, Side, State, Step, Why,
+    PrecachePolicy, RunFact, Side, State, Step, Why,
 };
 
 use crate::cluster_view::{ClusterView, Question};
 use crate::journal_files::{JournalMemory, is_full};
 use crate::latest::LatestRun;
 use crate::observe::observe;
-use crate::ports::{ClusterFacts, Ports, Reserved};
+use crate::ports::{Announcement, ClusterFacts, Ports, Reserved, Severity};
 use crate::steps::NodeWork;
 use crate::{JournalFiles, PortError, PortResult, ProgressNote};
 
@@ -154,6 +154,18 @@ impl<'a> Agent<'a> {
                 why,
                 "a new release that does not come up is not returned from by itself"
             );
+        }
+        if run.is_some()
+            && let Some(warning) = &decision.said.warning
+            && !matches!(facts.run, RunFact::Failed { .. })
+        {
+            // Once, not with every attempt; who carries the run out waits for it before the reboot.
+            tracing::warn!("{warning}");
+            self.ports.cluster.announce(Announcement {
+                severity: Severity::Warning,
+                reason: names::EVENT_ORIGIN_EXPIRED,
+                note: warning.clone(),
+            });
         }
         if run.is_some() {
             self.cluster.forget();

@@ -39,3 +39,4 @@ pub use place::{Amount, Place, beginning, describe};
 pub use planner::ErrorKind;
 pub use progress_note::{FailureNote, ProgressNote};
 pub use restart::{Restored, restore_saved};
+pub use verdict::latest_verdict;

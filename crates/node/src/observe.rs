@@ -104,7 +104,7 @@ pub fn observe(
         }
         (Side::Origin, Some(target)) if returned => {
             let path = NodePath::in_stateroot(&target.stateroot, api::path::VERDICT);
-            verdict::read(ports, &path)?
+            verdict::read(ports.files, &path)?
         }
         (Side::Origin, _) => VerdictFact::None,
     };

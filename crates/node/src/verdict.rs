@@ -1,16 +1,16 @@
 //! The verdict's file: read by everybody, created by whoever is first, never changed.
 
 use api::verdict::{FORMAT, Outcome, Verdict};
-use planner::{ErrorKind, VerdictFact};
+use planner::{ErrorKind, TargetRecord, VerdictFact};
 
 use crate::journal_files::is_full;
-use crate::ports::{NodePath, Ports};
+use crate::ports::{Files, NodePath, Ports};
 use crate::record::{self, Record};
 use crate::{PortError, PortResult};
 
 /// What stands in the verdict's file at `path`. Fails only in passing: what is there and cannot be read is a fact.
-pub(crate) fn read(ports: &Ports<'_>, path: &NodePath) -> PortResult<VerdictFact> {
-    match record::read_at::<Verdict>(ports.files, path) {
+pub(crate) fn read(files: &dyn Files, path: &NodePath) -> PortResult<VerdictFact> {
+    match record::read_at::<Verdict>(files, path) {
         Ok(None) => Ok(VerdictFact::None),
         Ok(Some(verdict)) if verdict.format == FORMAT => Ok(VerdictFact::Decided(verdict)),
         Ok(Some(verdict)) => {
@@ -28,7 +28,29 @@ pub(crate) fn read(ports: &Ports<'_>, path: &NodePath) -> PortResult<VerdictFact
 
 /// The booted stateroot's verdict.
 pub(crate) fn read_own(ports: &Ports<'_>) -> PortResult<VerdictFact> {
-    read(ports, &Record::Verdict.path())
+    read(ports.files, &Record::Verdict.path())
+}
+
+/// The verdict on the upgrade that this release knows of, and where it lies: its own, or where it is an origin, that of the target
+/// that it has made. [`VerdictFact::None`] says that nobody has decided. For readers; nothing is changed.
+///
+/// # Errors
+/// A file cannot be read just now.
+pub fn latest_verdict(files: &dyn Files) -> PortResult<(VerdictFact, NodePath)> {
+    let own = Record::Verdict.path();
+    let found = read(files, &own)?;
+    let target = match found {
+        // A damaged record names nothing.
+        VerdictFact::None => record::read::<TargetRecord>(files, Record::Target)
+            .ok()
+            .flatten(),
+        _ => None,
+    };
+    let Some(target) = target else {
+        return Ok((found, own));
+    };
+    let path = NodePath::in_stateroot(&target.stateroot, api::path::VERDICT);
+    Ok((read(files, &path)?, path))
 }
 
 /// Makes a verdict that was found durable, before anything follows from it: whoever made it may have been killed before that.

@@ -58,6 +58,8 @@ pub struct Said {
     pub phase: Option<Phase>,
     /// Until when the origin can be returned to, once it is known.
     pub rollback_until: Option<Timestamp>,
+    /// What the user should know of the work that is begun, besides the text.
+    pub warning: Option<String>,
     /// The refused request.
     pub refused: Option<(Stage, Refusal)>,
     /// The requested stage that waits for the other flow, and what is told of that.

@@ -4,7 +4,7 @@ use api::verdict::{Judge, Outcome};
 use api::{DeploymentId, message};
 
 use crate::decide::{Act, Decision, Pending, noted, pending};
-use crate::facts::Facts;
+use crate::facts::{Facts, RunFact};
 use crate::failure::{LONGEST_BACKOFF, due};
 use crate::state::{Side, State};
 use crate::step::{Plan, PlanName, Step};
@@ -20,7 +20,7 @@ pub(crate) fn decide(state: State, spoken: &str, facts: &Facts) -> Decision {
     }
     let text = match state {
         State::RollbackFailed => spoken.to_owned(),
-        _ => noted(message::INITIATING_ROLLBACK, &warning(facts)),
+        _ => noted(usual(facts), &warning(facts)),
     };
     let text = text.as_str();
     // A failed rollback is tried again by itself: there is nothing else that a node behind its pivot could do.
@@ -60,12 +60,21 @@ pub(crate) fn decide(state: State, spoken: &str, facts: &Facts) -> Decision {
     else {
         return failed("no deployment to return to is recorded or found on this node".to_owned());
     };
-    Decision::stay(
-        state,
-        facts.side,
-        text,
-        Act::Run(back(facts, booted, origin)),
-    )
+    let act = Act::Run(back(facts, booted, origin));
+    let mut decision = Decision::stay(state, facts.side, text, act);
+    decision.said.warning = Some(warning(facts)).filter(|warning| !warning.is_empty());
+    decision
+}
+
+/// What is told besides notes: the contract's second text is shown from when the node is being changed until the reboot.
+fn usual(facts: &Facts) -> &'static str {
+    match &facts.run {
+        RunFact::Running {
+            plan: PlanName::Return,
+            ..
+        } => message::COMPLETING_ROLLBACK,
+        _ => message::INITIATING_ROLLBACK,
+    }
 }
 
 /// The certificates of the origin have expired, as far as anybody knows: it may come back without being healthy at once.

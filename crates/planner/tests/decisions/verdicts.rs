@@ -83,6 +83,9 @@ fn the_expiration_is_told_as_soon_as_it_is_known() {
         let text = &decision.said.message;
         assert!(text.starts_with("Initiating rollback"), "{text}");
         assert_eq!(text.contains(&format!("Warning: {ORIGIN}")), warned);
+        // Besides the condition, which the reboot soon takes away: as an Event.
+        let event = decision.said.warning.clone().unwrap_or_default();
+        assert_eq!(event.starts_with(&format!("Warning: {ORIGIN}")), warned);
         let status = planner::project(
             &status,
             api::Stage::Rollback,
