@@ -77,6 +77,10 @@ pub struct Machine {
     pub(crate) reboots: u32,
     /// A stateroot whose release does not come up.
     pub(crate) broken: Option<StaterootName>,
+    /// A stateroot whose operators never become ready.
+    pub(crate) ill: Option<StaterootName>,
+    /// Libostree does not say which deployment is booted.
+    pub(crate) booted_hidden: bool,
     /// Nothing more fits onto the filesystem that all stateroots share.
     pub(crate) shared_full: bool,
     /// What is in the registry, by reference.
@@ -129,6 +133,8 @@ impl Machine {
             now: 1_750_000_000_000,
             reboots: 0,
             broken: None,
+            ill: None,
+            booted_hidden: false,
             shared_full: false,
             registry: Arc::new(registry),
             commits: Arc::new(commits),
@@ -333,6 +339,16 @@ impl Machine {
         let mut named =
             places.filter(|(place, _)| boot_entry(entries.len(), *place) == armed.entry);
         named.next().map(|(_, entry)| entry.clone()).or(first)
+    }
+
+    /// The operators of the release in this stateroot do not become ready from now on.
+    pub fn sicken_release(&mut self, stateroot: &StaterootName) {
+        self.ill = Some(stateroot.clone());
+    }
+
+    /// From now on nobody is told which deployment is booted.
+    pub fn hide_booted(&mut self) {
+        self.booted_hidden = true;
     }
 
     /// The release in this stateroot does not come up from now on: it panics, and the machine starts again.

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 
 use api::Stage;
-use node::ports::Ports;
+use node::ports::{Announcement, Ports};
 use node::{ErrorKind, MonitorMemory, PortError, PortResult};
 use planner::PlanName;
 
@@ -30,6 +30,15 @@ pub enum Fault {
     Error(u64, ErrorKind),
     /// Each call fails whose name and object contain this, and goes on failing, as on a disk that has died.
     Broken(&'static str),
+    /// Calls of this name fail, so many times in a row.
+    Refuse {
+        /// Name of the operation.
+        call: &'static str,
+        /// How many are left.
+        left: u32,
+        /// With which kind of error.
+        kind: ErrorKind,
+    },
     /// A status write finds that somebody else wrote first.
     Conflict(u64),
     /// The user asks for stage Idle there. Inside a run the controller notices it before that call goes on.
@@ -118,6 +127,8 @@ pub(crate) struct Inner {
     pub(crate) until: u64,
     /// Numbers of the operations that were status writes.
     pub publishes: Vec<u64>,
+    /// What was told as Kubernetes Events.
+    pub(crate) announced: Vec<Announcement>,
 }
 
 /// A simulated node.
@@ -147,6 +158,7 @@ impl Node {
             next_look: 0,
             until: u64::MAX,
             publishes: Vec::new(),
+            announced: Vec::new(),
         }))
     }
 
@@ -232,6 +244,15 @@ impl Node {
                 inner.struck += 1;
                 return failed(ErrorKind::Permanent);
             }
+            Some(Fault::Refuse {
+                call: refused,
+                left,
+                kind,
+            }) if refused == call && left > 0 => {
+                let left = left - 1;
+                inner.fault = Some(Fault::Refuse { call, left, kind });
+                return failed(kind);
+            }
             Some(Fault::Stop(when)) if when == at => {
                 inner.fault = None;
                 inner.version += 1;
@@ -290,6 +311,11 @@ impl Node {
     /// What has been found wrong so far, each with the operation before which it was seen.
     pub fn violations(&self) -> Vec<String> {
         self.lock().violations.clone()
+    }
+
+    /// What was told as Kubernetes Events, in order.
+    pub fn announced(&self) -> Vec<Announcement> {
+        self.lock().announced.clone()
     }
 
     /// Which operations were status writes.

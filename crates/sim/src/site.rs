@@ -56,6 +56,15 @@ pub struct Site {
     plans: Vec<Plan>,
     loss: Loss,
     controller_gone: bool,
+    wish: Option<Wish>,
+}
+
+/// An annotation that the user sets when a position has been shown for a while.
+#[derive(Clone, Copy, Debug)]
+struct Wish {
+    state: State,
+    seconds: u64,
+    key: &'static str,
 }
 
 /// A node does not come to rest.
@@ -87,6 +96,7 @@ impl Site {
             plans: Vec::new(),
             loss: Loss::Everything,
             controller_gone: false,
+            wish: None,
         }
     }
 
@@ -141,6 +151,15 @@ impl Site {
         state_of(&status.unwrap_or_default())
     }
 
+    /// The user will set this annotation, once, when `state` has been shown for so many seconds; the controller sees it at once.
+    pub fn annotate_in(&mut self, state: State, seconds: u64, key: &'static str) {
+        self.wish = Some(Wish {
+            state,
+            seconds,
+            key,
+        });
+    }
+
     /// From now on operations are counted from 0, and this happens at one of them.
     pub fn arm(&mut self, fault: Option<Fault>) {
         let mut inner = self.node.lock();
@@ -174,7 +193,7 @@ impl Site {
     /// # Errors
     /// The node does not come to rest, or does not start.
     pub fn drive(&mut self, requests: impl IntoIterator<Item = Request>) -> Result<(), Stuck> {
-        self.drive_within(requests, LONGEST)
+        self.drive_within(requests, LONGEST, PASSES)
     }
 
     /// As [`Self::drive`] without requests, for so many seconds of the machine's own time.
@@ -182,13 +201,17 @@ impl Site {
     /// # Errors
     /// The node has not come to rest by then.
     pub fn drive_for(&mut self, seconds: u64) -> Result<(), Stuck> {
-        self.drive_within([], seconds)
+        // Something may be looked at every second, by a few passes.
+        let looks = u32::try_from(seconds).unwrap_or(u32::MAX);
+        let passes = PASSES.saturating_add(looks.saturating_mul(4));
+        self.drive_within([], seconds, passes)
     }
 
     fn drive_within(
         &mut self,
         requests: impl IntoIterator<Item = Request>,
         seconds: u64,
+        passes: u32,
     ) -> Result<(), Stuck> {
         let mut requests: VecDeque<Request> = requests.into_iter().collect();
         let mut inner = self.node.lock();
@@ -201,7 +224,7 @@ impl Site {
             // A process of its own, which ended with the others.
             (inner.monitor, inner.monitoring, inner.next_look) = Default::default();
             drop(inner);
-            let ended = catch_unwind(AssertUnwindSafe(|| self.live(&mut requests)));
+            let ended = catch_unwind(AssertUnwindSafe(|| self.live(&mut requests, passes)));
             begin(&self.node, None);
             let payload = match ended {
                 Ok(rested) => {
@@ -238,7 +261,7 @@ impl Site {
     }
 
     /// One life of the agent's processes: the first boot's unit, then the controller.
-    fn live(&mut self, requests: &mut VecDeque<Request>) -> Result<(), Stuck> {
+    fn live(&mut self, requests: &mut VecDeque<Request>, passes: u32) -> Result<(), Stuck> {
         // Borrowed apart from the story that is written meanwhile.
         let Self {
             node,
@@ -247,6 +270,7 @@ impl Site {
             states,
             plans,
             controller_gone,
+            wish,
             ..
         } = self;
         if !node.see(|machine| machine.boot.early_over) {
@@ -276,7 +300,7 @@ impl Site {
             }
         }
         let agent = Agent::new(node.ports(), program.as_str());
-        let mut passes = 0..PASSES;
+        let mut passes = 0..passes;
         let mut pass_or_give_up = |story: &[String]| {
             let last = story.last().cloned().unwrap_or_default();
             passes
@@ -337,7 +361,7 @@ impl Site {
             } else if pass.ask_cluster {
                 continue;
             } else if let Some(seconds) = pass.look_again {
-                node.pause(seconds * 1000);
+                rest(node, seconds, pass.decision.state, wish);
             } else if let Some(request) = requests.pop_front() {
                 story.push(format!("-- stage {}", request.stage.as_str()));
                 ask(node, &request);
@@ -464,6 +488,22 @@ fn carry_out(
         node.lock().meeting = None;
         worker.join().unwrap_or_else(|panic| resume_unwind(panic))
     })
+}
+
+/// Waits for the time to look again, or until the user writes.
+fn rest(node: &Node, seconds: u64, state: State, wish: &mut Option<Wish>) {
+    let due = wish.filter(|wish| wish.state == state && wish.seconds <= seconds);
+    let Some(due) = due else {
+        return node.pause(seconds * 1000);
+    };
+    *wish = None;
+    node.pause(due.seconds * 1000);
+    node.alter(|machine| {
+        change(machine, |ibu| {
+            let annotations = &mut ibu.metadata.annotations;
+            annotations.insert(due.key.to_owned(), String::new());
+        });
+    });
 }
 
 /// The user writes the spec.

@@ -199,8 +199,9 @@ impl Cluster for Node {
                 .boot
                 .api_at
                 .is_none_or(|at| machine.boot.uptime < at + OPERATORS_TAKE);
+            let ill = machine.ill.as_ref() == Some(&machine.boot.booted.stateroot);
             Health {
-                operators: young
+                operators: (young || ill)
                     .then(|| "authentication".to_owned())
                     .into_iter()
                     .collect(),
@@ -342,7 +343,9 @@ impl Cluster for Node {
         self.operation("cluster_id_set", &id)
     }
 
-    fn announce(&self, _announcement: Announcement) {}
+    fn announce(&self, announcement: Announcement) {
+        self.lock().announced.push(announcement);
+    }
 
     fn await_announced(&self) {}
 }

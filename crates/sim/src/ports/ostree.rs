@@ -55,7 +55,7 @@ impl Ostree for Node {
         Ok(self.see(|machine| {
             let entries = Machine::entries(&machine.cache);
             let deployments = entries.into_iter().map(|entry| Deployment {
-                booted: entry.id == machine.boot.booted,
+                booted: entry.id == machine.boot.booted && !machine.booted_hidden,
                 id: entry.id,
                 kernel_arguments: entry.kernel_arguments,
             });
