@@ -1,6 +1,7 @@
 //! Power cuts at any moment of an upgrade and of a rollback, on a node with a real boot loader.
 //!
 //! A phase is drawn first, the one that was hit least, and then an instant in it: so none stays unhit, however short it is.
+#![expect(clippy::print_stdout, reason = "each cut is shown as it ends")]
 
 mod phases;
 mod results;
