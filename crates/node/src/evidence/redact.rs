@@ -6,9 +6,6 @@ const GONE: &str = "[redacted]";
 const NAMES: [&str; 17] = [
     "auth",
     "authorization",
-    "password",
-    "passwd",
-    "passphrase",
     "token",
     "secret",
     "secret-data",
@@ -17,22 +14,31 @@ const NAMES: [&str; 17] = [
     "privatekey",
     "private_key",
     "apikey",
+    "api-key",
     "api_key",
     "access_key",
     "pullsecret",
     "pull-secret",
+    "dockerconfigjson",
+    "dockercfg",
 ];
-/// Schemes of HTTP's authorization whose credentials follow behind a space, each with how many letters make one: fewer are a word
-/// of some sentence.
-const SCHEMES: [(&str, usize); 2] = [("bearer ", 8), ("basic ", 16)];
+/// The same, where people choose the value: it may have spaces, so that without quotes the rest of the line belongs to it.
+const PHRASES: [&str; 3] = ["password", "passwd", "passphrase"];
+/// What introduces credentials without a name, each with how many letters make one: fewer are a word of some sentence. HTTP's
+/// authorization, and the content of Ignition's files.
+const SCHEMES: [(&str, usize); 3] = [("bearer ", 8), ("basic ", 16), ("base64,", 16)];
 /// Begins a private key.
 const KEY_BEGINS: &str = "-----BEGIN ";
 /// Ends any such block.
 const KEY_ENDS: &str = "-----END ";
 /// What [`KEY_BEGINS`] is in base64, as kubeconfigs and Secrets hold keys.
 const KEY_IN_BASE64: &str = "LS0tLS1CRUdJTi";
-/// A header of a JSON web token, `{"`, in base64.
-const WEB_TOKEN: &str = "eyJ";
+/// How JSON begins in base64, `{` and a quote or white space: web tokens, and pull secrets as Secrets hold them.
+const JSON_IN_BASE64: [&str; 5] = ["eyJ", "eyA", "ewo", "ewk", "ew0"];
+/// Fewer letters of it are a word.
+const JSON_LENGTH: usize = 20;
+/// Begins OpenShift's tokens.
+const OPENSHIFT_TOKEN: &str = "sha256~";
 /// Longest key in lines; what goes on longer without an end is none, or has lost it.
 const KEY_LINES: usize = 200;
 
@@ -107,12 +113,12 @@ fn secret(rest: &str, before: Option<char>) -> Option<(usize, usize)> {
             }
         }
     }
-    if rest.starts_with(KEY_IN_BASE64) {
+    if rest.starts_with(KEY_IN_BASE64) || rest.starts_with(OPENSHIFT_TOKEN) {
         return Some((0, run(rest, in_token)));
     }
-    if rest.starts_with(WEB_TOKEN) && !before.is_some_and(|before| matches!(before, '/' | '+')) {
+    if JSON_IN_BASE64.iter().any(|begin| rest.starts_with(begin)) {
         let word = run(rest, in_token);
-        if word > 40 && rest.get(..word)?.matches('.').count() >= 2 {
+        if word >= JSON_LENGTH {
             return Some((0, word));
         }
     }
@@ -134,7 +140,8 @@ fn user_of_address(rest: &str) -> Option<(usize, usize)> {
     named.then_some((3, 3 + length))
 }
 
-/// `name: value`, `name=value`, `"name":"value"`, also where quotes are written out as `\"`.
+/// `name: value`, `name=value`, `"name":"value"`, also where quotes are written out as `\"`; `--name value` and `"--name","value"`,
+/// as command lines have it.
 fn value(rest: &str) -> Option<(usize, usize)> {
     let name = run(rest, in_name);
     let lower = rest.get(..name)?.to_ascii_lowercase();
@@ -143,7 +150,10 @@ fn value(rest: &str) -> Option<(usize, usize)> {
         // `oauth: ` is no credential, `registry_auth` and `bootstrapToken` are.
         Some(before.is_empty() || *end != "auth" || before.ends_with(['-', '_', '.']))
     };
-    NAMES.iter().find(|end| ends(end) == Some(true))?;
+    let phrase = PHRASES.iter().any(|end| lower.ends_with(end));
+    if !phrase && !NAMES.iter().any(|end| ends(end) == Some(true)) {
+        return None;
+    }
     let quoted = |from: usize| {
         run(rest.get(from..).unwrap_or_default(), |c| {
             matches!(c, '"' | '\'' | '\\')
@@ -151,16 +161,20 @@ fn value(rest: &str) -> Option<(usize, usize)> {
     };
     let mut at = name + quoted(name);
     at += run(rest.get(at..)?, |c| matches!(c, ' ' | '\t'));
-    let separator = rest.get(at..)?.chars().next()?;
-    if !matches!(separator, ':' | '=') {
-        return None;
+    let option = lower.starts_with("--");
+    match rest.get(at..)?.chars().next()? {
+        ':' | '=' => at += 1,
+        ',' if option => at += 1,
+        _ if option && at > name => {}
+        _ => return None,
     }
-    at += 1;
     at += run(rest.get(at..)?, |c| matches!(c, ' ' | '\t'));
     let opening = quoted(at);
     let quotes = rest.get(at..at + opening)?;
     let behind = rest.get(at + opening..)?;
-    let length = if quotes.is_empty() {
+    let length = if quotes.is_empty() && phrase {
+        behind.trim_end_matches(['\r', '\n']).len()
+    } else if quotes.is_empty() {
         bare(behind)
     } else {
         quoted_length(behind, quotes.matches('\\').count())
@@ -257,6 +271,27 @@ mod tests {
             "client-certificate-data: LS0tLS1CRUdJTiBD",
             "client-certificate-data: [redacted]",
         );
+        let pull_secret = "eyJhdXRocyI6eyJxdWF5LmlvIjp7ImF1dGgiOiJ4In19fQ==";
+        let check_gone = |before: &str, secret: &str, behind: &str| {
+            let text = format!("{before}{secret}{behind}");
+            check(&text, &format!("{before}[redacted]{behind}"));
+        };
+        check_gone(".dockerconfigjson: ", pull_secret, "\n");
+        check_gone(".dockercfg: ", "ZXhhbXBsZQ==", "\n");
+        check_gone("data:;base64,", pull_secret, "\"}");
+        check_gone("data:text/plain;base64,", "H4sIAAAAAAAAA6tWKkktLgEA", "");
+        check_gone("it read ", pull_secret, " and");
+        check_gone("/config/", pull_secret, " and");
+        check_gone("it read ", "ewogICJhdXRocyI6IHsK", " and");
+        check_gone("x-api-key: ", "abc", "");
+        check_gone("oc login --token ", "abc", " --server x");
+        check_gone("got ", "sha256~abc", " back");
+        check_gone(r#"["--token","#, r#"abc"#, r#",5]"#);
+        check_gone(r#"["--token",""#, "abc", r#"","--server"]"#);
+        check_gone("--password ", "x", "\n");
+        check_gone("password: ", "two words, or three", "\n");
+        check("--token-file /etc/x", "--token-file /etc/x");
+        check("a token of mine", "a token of mine");
         check("größe=5 Secret=ü", "größe=5 Secret=[redacted]");
     }
 
