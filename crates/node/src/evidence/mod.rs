@@ -8,7 +8,10 @@ mod fact;
 mod redact;
 mod seal;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use api::{DeploymentId, Timestamp, handover::HandoverStamp};
+use planner::ErrorKind;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use fact::fact;
@@ -16,7 +19,7 @@ pub use redact::redact;
 
 use crate::ports::{Files, NodePath, Ports};
 use crate::record::{self, Record};
-use crate::{PortResult, steps};
+use crate::{PortError, PortResult, steps};
 
 /// What says that a bundle is whole, and what it is of.
 pub const MANIFEST: &str = "bundle.json";
@@ -138,7 +141,13 @@ pub(crate) fn seal_or_tell(
     boot_id: Option<&str>,
     reason: &str,
 ) {
-    match seal::seal(ports, target, boot_id, reason) {
+    // Text of others is taken apart in there: not even a panic bars the way.
+    let seal = || seal::seal(ports, target, boot_id, reason);
+    let sealed = catch_unwind(AssertUnwindSafe(seal)).unwrap_or_else(|_| {
+        let text = "sealing evidence panicked";
+        Err(PortError::plain(ErrorKind::Permanent, text))
+    });
+    match sealed {
         Ok(place) => tracing::info!(%place, %target, "sealed the evidence of a failed boot"),
         Err(error) => tracing::warn!(
             error = engine::error_chain(&error),

@@ -42,7 +42,8 @@ const OPENSHIFT_TOKEN: &str = "sha256~";
 /// Longest key in lines; what goes on longer without an end is none, or has lost it.
 const KEY_LINES: usize = 200;
 
-/// The text with [`GONE`] in place of private keys, bearer tokens, and values of names like `auth`, `password` and `token`.
+/// The text with [`GONE`] in place of private keys, bearer tokens, and values of names like `auth`, `password` and `token`. What
+/// becomes of a line depends on it and on those before it alone.
 pub fn redact(text: &str) -> String {
     let mut told = String::with_capacity(text.len());
     // Lines of a key that may still come.
@@ -52,30 +53,39 @@ pub fn redact(text: &str) -> String {
             key = if line.contains(KEY_ENDS) { 0 } else { key - 1 };
             continue;
         }
-        let begin = line.match_indices(KEY_BEGINS).find(|(at, _)| {
-            let rest = line.get(*at..).unwrap_or_default();
-            rest.get(..64).unwrap_or(rest).contains("PRIVATE KEY")
-        });
-        let Some((at, _)) = begin else {
-            redact_line(line, &mut told);
-            continue;
-        };
-        let (before, block) = line.split_at(at);
-        redact_line(before, &mut told);
-        told.push_str(GONE);
-        match block.split_once(KEY_ENDS) {
-            // A key in one line, its own line ends written out.
-            Some((_, behind)) => {
-                let behind = behind.split_once("-----").map_or("", |(_, behind)| behind);
-                told.push_str(&redact(behind));
-            }
-            None => {
-                key = KEY_LINES;
-                told.push('\n');
-            }
+        let mut rest = line;
+        while let Some(at) = key_begins(rest) {
+            let (before, block) = rest.split_at(at);
+            redact_line(before, &mut told);
+            told.push_str(GONE);
+            rest = match block.split_once(KEY_ENDS) {
+                // A key in one line, its own line ends written out.
+                Some((_, behind)) => behind.split_once("-----").map_or("", |(_, behind)| behind),
+                None => {
+                    key = KEY_LINES;
+                    told.push('\n');
+                    ""
+                }
+            };
         }
+        redact_line(rest, &mut told);
     }
     told
+}
+
+/// Where the next private key begins.
+fn key_begins(line: &str) -> Option<usize> {
+    let mut blocks = line.match_indices(KEY_BEGINS).map(|(at, _)| at);
+    blocks.find(|at| {
+        let label = line.get(at + KEY_BEGINS.len()..).unwrap_or_default();
+        // Letters of one byte, as far as there is any label.
+        let label = run(label, |c| {
+            c.is_ascii_uppercase() || c.is_ascii_digit() || c == ' '
+        });
+        let end = at + KEY_BEGINS.len() + label;
+        line.get(*at..end)
+            .is_some_and(|block| block.contains("PRIVATE KEY"))
+    })
 }
 
 fn redact_line(line: &str, told: &mut String) {
@@ -306,6 +316,12 @@ mod tests {
             "k\n".repeat(KEY_LINES)
         );
         assert_eq!(redact(&torn), "[redacted]\nz\n");
+        // One key behind another, in one line and beyond it.
+        let block = r"-----BEGIN PRIVATE KEY-----\nMHc\n-----END PRIVATE KEY----- ";
+        let many = block.repeat(50_000);
+        assert_eq!(redact(&many), "[redacted] ".repeat(50_000));
+        let open = format!("{block}-----BEGIN PRIVATE KEY-----\nMHc\n-----END PRIVATE KEY-----\nb");
+        assert_eq!(redact(&open), "[redacted] [redacted]\nb");
         let certificate = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n";
         assert_eq!(redact(certificate), certificate);
     }

@@ -17,6 +17,9 @@ const ALL_RUNS: u64 = 2 << 20;
 const RUN_COUNT: usize = 12;
 /// Longest part that is none of ours, bytes: above all the system's journal.
 const TRACE: u64 = 4 << 20;
+/// What is looked at before the part of a text that is kept, bytes: a private key that begins there is known for what it is. Longer
+/// than any, with what a journal puts before its lines.
+const MARGIN: usize = 64 << 10;
 /// Longest document that is read to be cut, bytes.
 const READ: u64 = 16 << 20;
 
@@ -143,11 +146,11 @@ impl Sealing<'_, '_> {
 
     /// Writes a part: text without secrets, its end where it is too long.
     fn part(&mut self, name: &str, content: &[u8], limit: u64) -> PortResult<()> {
-        let text = redact(&String::from_utf8_lossy(content));
         let limit = usize::try_from(limit.min(self.left)).unwrap_or(usize::MAX);
+        let (text, before) = redacted_end(content, limit);
         let end = end(&text, limit);
-        if end.len() < text.len() {
-            let cut = text.len() - end.len();
+        let cut = before + text.len() - end.len();
+        if cut > 0 {
             self.missing.push(format!("{name}: its first {cut} bytes"));
         }
         if end.is_empty() {
@@ -160,6 +163,29 @@ impl Sealing<'_, '_> {
         self.parts.push(name.to_owned());
         Ok(())
     }
+}
+
+/// The end of a text, of whole lines and at least this long where there is so much, without secrets; and how many bytes were left
+/// out before it. No more than that and [`MARGIN`] is looked at, but for a line that is longer than both.
+fn redacted_end(content: &[u8], limit: usize) -> (String, usize) {
+    let line_at = |at: usize| {
+        let before = content.get(..at).unwrap_or_default();
+        before
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |end| end + 1)
+    };
+    let from = line_at(content.len().saturating_sub(limit));
+    let early = line_at(from.saturating_sub(MARGIN));
+    let text = |from: usize, to: usize| {
+        redact(&String::from_utf8_lossy(
+            content.get(from..to).unwrap_or_default(),
+        ))
+    };
+    // The margin is whole lines, so this is what the whole begins with.
+    let margin = text(early, from).len();
+    let whole = text(early, content.len());
+    (whole.get(margin..).unwrap_or_default().to_owned(), from)
 }
 
 /// The end of a text, of whole lines where it has any that fit.
@@ -175,5 +201,32 @@ fn end(text: &str, limit: usize) -> &str {
     match end.split_once('\n') {
         Some((_, lines)) if !lines.is_empty() => lines,
         _ => end,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_cut_is_redacted_as_in_the_whole() {
+        let key = "-----BEGIN PRIVATE KEY-----\nMHcAAAA\nMHcBBBB\n-----END PRIVATE KEY-----\n";
+        let text = format!("{}{key}the end\n", "a line\n".repeat(20_000));
+        for limit in [0, 9, 40, 50, 90, 1000] {
+            let (end, before) = redacted_end(text.as_bytes(), limit);
+            assert!(!end.contains("MHc"), "{limit}: {end}");
+            assert!(limit == 0 || end.ends_with("the end\n"), "{limit}: {end}");
+            assert!(before + limit <= text.len());
+        }
+        assert_eq!(
+            redacted_end(b"token=abc\nb\n", 100),
+            ("token=[redacted]\nb\n".to_owned(), 0)
+        );
+        // A line of its own length: what names a secret is not cut off.
+        let long = format!("token={}", "x".repeat(200_000));
+        assert_eq!(
+            redacted_end(long.as_bytes(), 100),
+            ("token=[redacted]".to_owned(), 0)
+        );
     }
 }
