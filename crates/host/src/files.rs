@@ -5,7 +5,8 @@ use std::io::{self, Read, Write};
 
 use node::ports::{Attributes, FileKind, Files, NodePath, Root};
 use node::{ErrorKind, PortError, PortResult};
-use rustix::fs::{self, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
+use rustix::fs::{self, FileType, FlockOperation, Gid, Mode, OFlags, Uid, XattrFlags};
+use rustix::io::Errno;
 
 use crate::directory::{Anchor, Place, TEMPORARY, names};
 use crate::failure::Attempt;
@@ -285,6 +286,23 @@ impl Files for HostFiles {
                 RemoveError::Stopped => io::ErrorKind::Interrupted.into(),
             })
         })
+    }
+
+    fn hold<'a>(&'a self, path: &NodePath) -> PortResult<Option<Box<dyn Send + 'a>>> {
+        let file = self.at(path, "opening", |place| {
+            let flags = OFlags::RDWR
+                | OFlags::CREATE
+                | OFlags::NOFOLLOW
+                | OFlags::NONBLOCK
+                | OFlags::CLOEXEC;
+            let mode = Mode::from_raw_mode(0o600);
+            Ok(fs::openat(&place.dir, &place.name, flags, mode)?)
+        })?;
+        match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Box::new(file))),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error).attempt(|| format!("locking {path}")),
+        }
     }
 
     fn sync(&self, root: &Root) -> PortResult<()> {

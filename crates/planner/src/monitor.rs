@@ -13,8 +13,8 @@ use crate::verdict::VerdictFact;
 pub const BOOT_LIMIT: u32 = 5;
 
 /// Seconds that whoever else decided has to carry the return out before the monitor does. An undisturbed one takes less than two
-/// up to its call for the reboot, and systemd then up to 90 to stop this process like any other.
-pub const GRACE: u64 = 30;
+/// up to its call for the reboot, and up to 25 more for the evidence; systemd then up to 90 to stop this process like any other.
+pub const GRACE: u64 = 60;
 
 /// Seconds between two looks: what the monitor adds to how long a return or its own end takes.
 const LOOK: u64 = 1;

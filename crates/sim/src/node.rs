@@ -1,5 +1,6 @@
 //! The simulated node: a machine behind the ports, with every operation counted and a power switch.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::resume_unwind;
 use std::sync::mpsc::{Receiver, Sender};
@@ -7,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 
 use api::Stage;
-use node::ports::{Announcement, Ports};
+use node::ports::{Announcement, NodePath, Ports};
 use node::{ErrorKind, MonitorMemory, PortError, PortResult};
 use planner::PlanName;
 
@@ -109,6 +110,8 @@ pub(crate) struct Inner {
     /// Where the worker that meets a [`Fault::Stop`] waits for the controller.
     pub meeting: Option<Meeting>,
     pub off: Option<Off>,
+    /// Lock files that somebody holds.
+    pub(crate) held: BTreeSet<NodePath>,
     pub driver: Option<ThreadId>,
     pub moments: Option<Vec<Moment>>,
     recorded: Option<u64>,
@@ -145,6 +148,7 @@ impl Node {
             struck: 0,
             meeting: None,
             off: None,
+            held: BTreeSet::new(),
             driver: None,
             moments: None,
             recorded: None,

@@ -4,7 +4,7 @@
 use api::{ConditionType, Stage, StaterootName};
 use engine::{Event, StepContext, StepRef, StopToken, Work};
 use node::evidence::{KEPT, Kept, LIMIT, list};
-use node::ports::{Cluster, Files, NodePath, Trace, Traces};
+use node::ports::{Clock, Cluster, Files, NodePath, Trace, Traces};
 use node::steps::NodeWork;
 use planner::{ErrorKind, State, Step};
 use sim::{Fault, Guard, Machine, Node, Request, Site};
@@ -43,9 +43,12 @@ fn node() -> Node {
 
 /// Seals evidence of the release that runs, as its boot `boot_id`.
 fn seal(node: &Node, boot_id: &str, traces: Vec<Trace>) {
-    let fixed = Fixed(traces);
+    seal_with(node, boot_id, &Fixed(traces));
+}
+
+fn seal_with(node: &Node, boot_id: &str, traces: &dyn Traces) {
     let ports = node::ports::Ports {
-        traces: &fixed,
+        traces,
         ..node.ports()
     };
     let deployments = ports.ostree.deployments().unwrap();
@@ -185,6 +188,46 @@ fn the_latest_three_stay_and_what_was_interrupted_goes() {
         names,
         ["0002-rhcos", "0003-rhcos", "0004-rhcos", "mine.txt"]
     );
+}
+
+#[test]
+fn two_never_seal_at_a_time() {
+    let node = node();
+    let lock = NodePath::booted("/run/lifecycle-agent-evidence.lock");
+    // The other one has begun.
+    let half = NodePath::shared("evidence/0001-rhcos/journal.txt");
+    node.replace(&half, b"half", 0o600).unwrap();
+    let held = node.hold(&lock).unwrap();
+    assert!(held.is_some());
+    seal(&node, "b1", vec![trace("journal.txt", Ok("mine"))]);
+    assert_eq!(node.read(&half, 10).unwrap().unwrap(), b"half");
+    assert_eq!(list(&node).unwrap(), []);
+    drop(held);
+    seal(&node, "b1", vec![trace("journal.txt", Ok("mine"))]);
+    assert_eq!(only(&node).bundle.parts, ["journal.txt"]);
+}
+
+#[test]
+fn sealing_takes_no_more_than_its_time_and_no_panic_passes() {
+    struct Slow<'a>(&'a Node);
+    impl Traces for Slow<'_> {
+        fn left_by(&self, _release: &api::DeploymentId, _runs: bool) -> Vec<Trace> {
+            self.0.pause(26_000);
+            vec![trace("journal.txt", Ok("late"))]
+        }
+    }
+    struct Broken;
+    impl Traces for Broken {
+        fn left_by(&self, _release: &api::DeploymentId, _runs: bool) -> Vec<Trace> {
+            std::panic::resume_unwind(Box::new("broken"))
+        }
+    }
+    let node = node();
+    seal_with(&node, "b1", &Broken);
+    assert_eq!(list(&node).unwrap(), []);
+    seal_with(&node, "b1", &Slow(&node));
+    let missing = only(&node).bundle.missing;
+    assert_eq!(missing, ["journal.txt: sealing has taken too long already"]);
 }
 
 /// Bundles on the disk: names, and whether the old release sealed them.

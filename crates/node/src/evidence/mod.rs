@@ -69,6 +69,12 @@ fn directory() -> NodePath {
     NodePath::shared("evidence")
 }
 
+/// Who seals or tidies holds this, of all processes of a boot: what one is making the other would take for an interrupted rest. It
+/// is gone with the boot, and not on the disk that evidence lies on, which may hang.
+fn lock() -> NodePath {
+    NodePath::booted("/run/lifecycle-agent-evidence.lock")
+}
+
 /// The number that a bundle's name begins with: bundles are told apart by it and not by clocks, which a failed release may have
 /// set anywhere.
 fn number(name: &str) -> Option<u64> {
@@ -118,8 +124,15 @@ pub(crate) fn find(
     Ok(list(files)?.into_iter().rev().find(is_of))
 }
 
-/// Whether this upgrade, or where nobody knows which that is this boot, has a bundle already; who cannot tell says no.
+/// Whether nothing is left to do here: this upgrade, or where nobody knows which that is this boot, has a bundle already, or
+/// somebody else is making it. Who cannot tell says no.
 pub(crate) fn is_sealed(ports: &Ports<'_>, target: &DeploymentId, boot_id: Option<&str>) -> bool {
+    // First: a disk that hangs the other would hang us too.
+    let other_seals = matches!(ports.files.hold(&lock()), Ok(None));
+    other_seals || has_bundle(ports, target, boot_id)
+}
+
+fn has_bundle(ports: &Ports<'_>, target: &DeploymentId, boot_id: Option<&str>) -> bool {
     let look = || -> PortResult<bool> {
         let upgrade = upgrade_to(ports, target);
         Ok(list(ports.files)?.iter().any(|kept| {
@@ -141,14 +154,23 @@ pub(crate) fn seal_or_tell(
     boot_id: Option<&str>,
     reason: &str,
 ) {
+    let seal = || {
+        let Some(_held) = ports.files.hold(&lock())? else {
+            return Ok(None);
+        };
+        if has_bundle(ports, target, boot_id) {
+            return Ok(None);
+        }
+        seal::seal(ports, target, boot_id, reason).map(Some)
+    };
     // Text of others is taken apart in there: not even a panic bars the way.
-    let seal = || seal::seal(ports, target, boot_id, reason);
     let sealed = catch_unwind(AssertUnwindSafe(seal)).unwrap_or_else(|_| {
         let text = "sealing evidence panicked";
         Err(PortError::plain(ErrorKind::Permanent, text))
     });
     match sealed {
-        Ok(place) => tracing::info!(%place, %target, "sealed the evidence of a failed boot"),
+        Ok(Some(place)) => tracing::info!(%place, %target, "sealed the evidence of a failed boot"),
+        Ok(None) => tracing::info!(%target, "somebody else seals the evidence of this boot"),
         Err(error) => tracing::warn!(
             error = engine::error_chain(&error),
             %target,
@@ -159,7 +181,12 @@ pub(crate) fn seal_or_tell(
 
 /// Removes what interrupted sealings left and what is older than the latest [`KEPT`], or tells why not.
 pub(crate) fn tidy_or_tell(files: &dyn Files) {
-    if let Err(error) = tidy(files) {
+    let tidied = files.hold(&lock()).and_then(|held| match held {
+        Some(_held) => tidy(files),
+        // Whoever seals tidies too.
+        None => Ok(()),
+    });
+    if let Err(error) = tidied {
         let error = engine::error_chain(&error);
         tracing::warn!(error, "old evidence is not removed; the way back goes on");
     }

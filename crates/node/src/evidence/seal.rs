@@ -20,6 +20,9 @@ const TRACE: u64 = 4 << 20;
 /// What is looked at before the part of a text that is kept, bytes: a private key that begins there is known for what it is. Longer
 /// than any, with what a journal puts before its lines.
 const MARGIN: usize = 64 << 10;
+/// Seconds after which no further part is taken. A call that hangs in the disk cannot be taken back, nor left to a thread: the ports
+/// are lent to us. The init monitor waits longer, and then goes without.
+const TIME: u64 = 25;
 /// Longest document that is read to be cut, bytes.
 const READ: u64 = 16 << 20;
 
@@ -38,6 +41,7 @@ pub(super) fn seal(
         ports,
         place: directory().join(&name),
         left: LIMIT,
+        until: ports.clock.uptime().saturating_add(TIME),
         parts: Vec::new(),
         missing: Vec::new(),
     };
@@ -61,12 +65,17 @@ pub(super) fn seal(
     }
 }
 
+/// Why a part is missing that there was no time for.
+const LATE: &str = "sealing has taken too long already";
+
 /// A bundle that is being made.
 struct Sealing<'a, 'p> {
     ports: &'a Ports<'p>,
     place: NodePath,
     /// Bytes that may still be written.
     left: u64,
+    /// Uptime at which it has taken long enough.
+    until: u64,
     parts: Vec<String>,
     missing: Vec<String>,
 }
@@ -126,6 +135,10 @@ impl Sealing<'_, '_> {
 
     /// A file of ours, if there is one; one that cannot be read is told.
     fn document(&mut self, path: &NodePath, limit: u64) -> PortResult<()> {
+        if self.is_late() {
+            self.missing.push(format!("{path}: {LATE}"));
+            return Ok(());
+        }
         match self.ports.files.read(path, READ) {
             Ok(Some(content)) => {
                 let name = path.rel.rsplit('/').next().unwrap_or(&path.rel);
@@ -139,6 +152,10 @@ impl Sealing<'_, '_> {
         }
     }
 
+    fn is_late(&self) -> bool {
+        self.ports.clock.uptime() > self.until
+    }
+
     fn lacks(&mut self, path: &NodePath, error: &PortError) {
         let why = engine::error_chain(error);
         self.missing.push(format!("{path}: {why}"));
@@ -146,6 +163,10 @@ impl Sealing<'_, '_> {
 
     /// Writes a part: text without secrets, its end where it is too long.
     fn part(&mut self, name: &str, content: &[u8], limit: u64) -> PortResult<()> {
+        if self.is_late() {
+            self.missing.push(format!("{name}: {LATE}"));
+            return Ok(());
+        }
         let limit = usize::try_from(limit.min(self.left)).unwrap_or(usize::MAX);
         let (text, before) = redacted_end(content, limit);
         let end = end(&text, limit);

@@ -159,6 +159,10 @@ pub trait Files: Send + Sync {
     /// Removes a file or a whole directory, never following links; gone already is success. Durable when this returns.
     fn remove(&self, path: &NodePath) -> PortResult<()>;
 
+    /// Holds a lock file (made when missing) against everybody else on this node, until what is returned is dropped or the process
+    /// ends in whatever way. `None` = somebody else holds it. Does not wait.
+    fn hold<'a>(&'a self, path: &NodePath) -> PortResult<Option<Box<dyn Send + 'a>>>;
+
     /// Makes everything that was written to the filesystem of `root` durable, whoever wrote it.
     fn sync(&self, root: &Root) -> PortResult<()>;
 }

@@ -47,6 +47,15 @@ impl Node {
     }
 }
 
+/// Held until it is dropped.
+struct Held<'a>(&'a Node, NodePath);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.lock().held.remove(&self.1);
+    }
+}
+
 impl Files for Node {
     fn read(&self, path: &NodePath, limit: u64) -> PortResult<Option<Vec<u8>>> {
         check(path)?;
@@ -209,6 +218,14 @@ impl Files for Node {
             machine.disk.remove(&target);
         })?;
         self.operation("removed", path)
+    }
+
+    fn hold<'a>(&'a self, path: &NodePath) -> PortResult<Option<Box<dyn Send + 'a>>> {
+        check(path)?;
+        self.operation("hold", path)?;
+        // Whose process has ended holds nothing: a node that goes on is made anew.
+        let first = self.lock().held.insert(path.clone());
+        Ok(first.then(|| -> Box<dyn Send + 'a> { Box::new(Held(self, path.clone())) }))
     }
 
     fn sync(&self, root: &Root) -> PortResult<()> {
