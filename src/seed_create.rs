@@ -20,21 +20,26 @@ use crate::cli::{ApiServer, print};
 use crate::node_ports::NodePorts;
 
 /// The units that a target needs, as seeds carry them.
-const UNITS: [SeedUnit; 3] = [
+const UNITS: [SeedUnit; 4] = [
     SeedUnit {
         name: api::names::POST_PIVOT_UNIT,
         text: include_str!("../systemd/installation-configuration.service"),
-        wanted_by: "multi-user.target",
+        wanted_by: &["multi-user.target"],
     },
     SeedUnit {
         name: api::names::BOOT_GOOD_UNIT,
         text: include_str!("../systemd/lca-boot-good.service"),
-        wanted_by: "sysinit.target",
+        wanted_by: &["sysinit.target"],
     },
     SeedUnit {
         name: api::names::INIT_MONITOR_UNIT,
         text: include_str!("../systemd/lca-init-monitor.service"),
-        wanted_by: "multi-user.target",
+        wanted_by: &["multi-user.target"],
+    },
+    SeedUnit {
+        name: api::names::EMERGENCY_RETURN_UNIT,
+        text: include_str!("../systemd/lca-emergency-return.service"),
+        wanted_by: &["emergency.target", "rescue.target"],
     },
 ];
 

@@ -77,6 +77,8 @@ pub const POST_PIVOT_UNIT: &str = "installation-configuration.service";
 pub const INIT_MONITOR_UNIT: &str = "lca-init-monitor.service";
 /// Declares each boot good to the boot loader.
 pub const BOOT_GOOD_UNIT: &str = "lca-boot-good.service";
+/// Leads out of emergency mode while an upgrade is undecided.
+pub const EMERGENCY_RETURN_UNIT: &str = "lca-emergency-return.service";
 /// The mount of the shared container storage.
 pub const CONTAINERS_MOUNT_UNIT: &str = "var-lib-containers.mount";
 /// Enabled by the post-pivot, disabled in a seed.

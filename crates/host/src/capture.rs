@@ -98,7 +98,7 @@ pub struct SeedUnit {
     /// Text.
     pub text: &'static str,
     /// The target that starts it, as the text's `WantedBy=` has it.
-    pub wanted_by: &'static str,
+    pub wanted_by: &'static [&'static str],
 }
 
 /// A seed that was made and pushed.
@@ -377,9 +377,11 @@ fn capture_etc(
             mode: 0o644,
         };
         overlay.insert(member(&unit)?, file);
-        let enabled = format!("etc/systemd/system/{wanted_by}.wants/{name}");
-        let link = Node::Symlink(format!("/{unit}").into_bytes());
-        overlay.insert(member(&enabled)?, link);
+        for target in *wanted_by {
+            let enabled = format!("etc/systemd/system/{target}.wants/{name}");
+            let link = Node::Symlink(format!("/{unit}").into_bytes());
+            overlay.insert(member(&enabled)?, link);
+        }
     }
     let mut paths = Vec::new();
     for changed in &changes.changed {

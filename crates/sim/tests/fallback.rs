@@ -87,6 +87,29 @@ fn a_completed_upgrade_is_not_armed_any_more() {
 }
 
 #[test]
+fn a_target_of_any_seed_has_a_way_out_of_emergency_mode() {
+    let mut site = prepared();
+    asked(&mut site, &[Stage::Upgrade]);
+    let machine = site.machine();
+    let text = |name: &str| {
+        let path = machine.path(&format!("/etc/systemd/system/{name}"));
+        machine.cache().text(&path).map(ToOwned::to_owned)
+    };
+    // A boot whose mounts failed is none that is good.
+    let good = text("lca-boot-good.service").unwrap();
+    assert!(good.contains("\nRequires=local-fs.target\n"), "{good}");
+    let out = text("lca-emergency-return.service").unwrap();
+    assert!(out.contains("\nDefaultDependencies=no\n"), "{out}");
+    for target in ["emergency", "rescue"] {
+        let wants = text(&format!("{target}.target.d/10-lca-emergency-return.conf"));
+        assert_eq!(
+            wants.unwrap(),
+            "[Unit]\nWants=lca-emergency-return.service\n"
+        );
+    }
+}
+
+#[test]
 fn a_target_that_fails_in_a_later_boot_is_returned_from_too() {
     // Between the first boot of the target and the end of the upgrade.
     let mut site = prepared();

@@ -201,12 +201,16 @@ fn a_lasting_error_at_every_operation_fails_the_stage_and_leaves_a_way_back() {
             "/systemd/system/lca-boot-good.service",
             "/systemd/system/sysinit.target.d",
             "/10-lca-boot-good.conf",
+            "/systemd/system/lca-emergency-return.service",
+            "/systemd/system/emergency.target.d",
+            "/systemd/system/rescue.target.d",
+            "/10-lca-emergency-return.conf",
             "/rhcos_4.17.4/var/lib/etcd/upgrade",
         ];
         let but = if segment.name == "rollback" {
             &but[..]
         } else {
-            &but[..7]
+            &but[..11]
         };
         sweep.fail_for_good(segment, undisturbed, kind, &walk.idle, but);
     });

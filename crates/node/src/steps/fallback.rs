@@ -7,38 +7,84 @@ use crate::PortResult;
 use crate::ports::{NodePath, Ports};
 use crate::record::{self, Record};
 
-/// The unit, as seeds of ours bring it.
-const UNIT: &str = include_str!("../../../../systemd/lca-boot-good.service");
+/// A unit that the way back of the boot loader needs in the target, as seeds of ours bring it.
+struct Unit {
+    name: &'static str,
+    text: &'static str,
+    /// What starts it.
+    targets: &'static [&'static str],
+}
 
-/// Its file, and what starts it in a seed of ours, below a deployment's root.
-const FILE: &str = "etc/systemd/system/lca-boot-good.service";
-const WANTED: &str = "etc/systemd/system/sysinit.target.wants/lca-boot-good.service";
-/// What starts it where we add it: the same as the link, in a plain file.
-const DROP_IN: &str = "etc/systemd/system/sysinit.target.d/10-lca-boot-good.conf";
-const DROP_IN_TEXT: &str = "[Unit]\nWants=lca-boot-good.service\n";
+/// One declares boots good; the other sees to it that a boot which is not ends, where systemd stays up in emergency mode.
+const UNITS: [Unit; 2] = [
+    Unit {
+        name: api::names::BOOT_GOOD_UNIT,
+        text: include_str!("../../../../systemd/lca-boot-good.service"),
+        targets: &["sysinit.target"],
+    },
+    Unit {
+        name: api::names::EMERGENCY_RETURN_UNIT,
+        text: include_str!("../../../../systemd/lca-emergency-return.service"),
+        targets: &["emergency.target", "rescue.target"],
+    },
+];
 
-/// Whether the target's early boot runs the unit.
+impl Unit {
+    /// Its file, below a deployment's root.
+    fn file(&self) -> String {
+        format!("{DIRECTORY}/{}", self.name)
+    }
+
+    /// What starts it in a seed of ours.
+    fn wanted(&self, by: &str) -> String {
+        format!("{DIRECTORY}/{by}.wants/{}", self.name)
+    }
+
+    /// What starts it where we add it: the same as the link, in a plain file.
+    fn drop_in(&self, by: &str) -> String {
+        let stem = self.name.trim_end_matches(".service");
+        format!("{DIRECTORY}/{by}.d/10-{stem}.conf")
+    }
+}
+
+/// Where units lie below a deployment's root.
+const DIRECTORY: &str = "etc/systemd/system";
+
+/// Whether the target runs the units.
 pub(super) fn has_unit(ports: &Ports<'_>, target: &DeploymentId) -> PortResult<bool> {
     let there = |rel: &str| {
         let path = NodePath::in_deployment(target, rel);
         ports.files.kind(&path).map(|kind| kind.is_some())
     };
-    Ok(there(FILE)? && (there(WANTED)? || there(DROP_IN)?))
+    for unit in &UNITS {
+        if !there(&unit.file())? {
+            return Ok(false);
+        }
+        for by in unit.targets {
+            if !there(&unit.wanted(by))? && !there(&unit.drop_in(by))? {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
 }
 
-/// Adds the unit to a seed that lacks it. One that it brings stays as it is.
+/// Adds the units to a seed that lacks them. One that it brings stays as it is.
 pub(super) fn add_unit(ports: &Ports<'_>, target: &DeploymentId) -> PortResult<()> {
-    let file = NodePath::in_deployment(target, FILE);
-    if ports.files.kind(&file)?.is_none() {
-        ports.files.replace(&file, UNIT.as_bytes(), 0o644)?;
+    for unit in &UNITS {
+        let file = NodePath::in_deployment(target, &unit.file());
+        if ports.files.kind(&file)?.is_none() {
+            ports.files.replace(&file, unit.text.as_bytes(), 0o644)?;
+        }
+        for by in unit.targets {
+            let directory = NodePath::in_deployment(target, &format!("{DIRECTORY}/{by}.d"));
+            ports.files.ensure_directory(&directory, 0o755)?;
+            let drop_in = NodePath::in_deployment(target, &unit.drop_in(by));
+            let text = format!("[Unit]\nWants={}\n", unit.name);
+            ports.files.replace(&drop_in, text.as_bytes(), 0o644)?;
+        }
     }
-    let drop_in = NodePath::in_deployment(target, DROP_IN);
-    let directory = DROP_IN.rsplit_once('/').map_or(DROP_IN, |(above, _)| above);
-    let directory = NodePath::in_deployment(target, directory);
-    ports.files.ensure_directory(&directory, 0o755)?;
-    ports
-        .files
-        .replace(&drop_in, DROP_IN_TEXT.as_bytes(), 0o644)
+    Ok(())
 }
 
 /// Whether boots of this target could be declared good at all: by our program, which other seeds do not bring.
