@@ -7,6 +7,7 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use zbus::message::Type::Signal;
 use zbus::{MatchRule, MessageStream};
 
 use crate::bus::{self, Bus, Object, call_on_bus, on_bus};
+use crate::command::Command;
 use crate::failure::Attempt;
 
 pub(crate) const SYSTEMD: Object<'_> = Object {
@@ -39,6 +41,12 @@ const JOB_DEADLINE: Duration = Duration::from_secs(600);
 
 /// How long a machine may take to go down (architecture, section 5; the trait's promise).
 const REBOOT_DEADLINE: Duration = Duration::from_secs(600);
+
+/// How long what is not on the disk yet may take to get there before a reboot.
+const SYNC_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long systemctl may take to ask.
+const SYSTEMCTL_DEADLINE: Duration = Duration::from_secs(30);
 
 /// systemd on this machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -260,31 +268,91 @@ impl Units for HostUnits {
 
     fn reboot(&self, reason: &str) -> PortResult<Infallible> {
         tracing::warn!(reason, "rebooting the machine");
-        rustix::fs::sync();
-        let orderly = call_on_bus("asking logind for a reboot", async |bus: Bus| {
-            let interactive = (false,);
-            let interface = "org.freedesktop.login1.Manager";
-            bus.call::<_, ()>(LOGIND, interface, "Reboot", &interactive)
-                .await
-        });
-        if let Err(error) = orderly {
+        sync_for_a_while();
+        ask_in_turn(&[
+            ("logind", &ask_logind),
             // Small systems have no logind; systemd itself does the same without asking anybody.
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::info!(%error, cause, "falling back to systemd");
-            call_on_bus("asking systemd for a reboot", async |bus: Bus| {
-                let arguments = ("reboot.target", "replace-irreversibly");
-                let _job: OwnedObjectPath =
-                    bus.call(SYSTEMD, MANAGER, "StartUnit", &arguments).await?;
-                Ok(())
-            })
-            .map_err(|error| {
-                PortError::new(ErrorKind::Transient, "rebooting the machine", error)
-            })?;
-        }
+            ("systemd", &ask_systemd),
+            // Without a system bus: over systemd's own socket.
+            ("systemctl", &|| systemctl(&["reboot"])),
+            // What runs is killed and not stopped. No plan is told apart here: what any of them needs is durable before it asks, and
+            // a node that stays between its releases is worse.
+            ("systemctl --force", &|| match self.going_down() {
+                // Somebody else's order to go down bars ours, and is as good.
+                Ok(true) => Ok(()),
+                _ => systemctl(&["--force", "reboot"]),
+            }),
+        ])?;
         thread::sleep(REBOOT_DEADLINE);
         let minutes = REBOOT_DEADLINE.as_secs() / 60;
         let text = format!("the machine is still up {minutes} minutes after it was told to reboot");
         Err(PortError::plain(ErrorKind::Transient, text))
+    }
+}
+
+/// Everything that is not on the disk yet, for as long as that takes but no longer than [`SYNC_DEADLINE`]: a disk that hangs does
+/// not keep the machine up.
+fn sync_for_a_while() {
+    let (done, waits) = mpsc::channel();
+    let thread = thread::Builder::new().spawn(move || {
+        rustix::fs::sync();
+        done.send(()).ok();
+    });
+    if thread.is_err() {
+        rustix::fs::sync();
+    } else if waits.recv_timeout(SYNC_DEADLINE).is_err() {
+        tracing::warn!("the disks do not answer in time; rebooting all the same");
+    }
+}
+
+fn ask_logind() -> PortResult<()> {
+    call_on_bus("asking logind for a reboot", async |bus: Bus| {
+        let interactive = (false,);
+        let interface = "org.freedesktop.login1.Manager";
+        bus.call::<_, ()>(LOGIND, interface, "Reboot", &interactive)
+            .await
+    })
+}
+
+fn ask_systemd() -> PortResult<()> {
+    call_on_bus("asking systemd for a reboot", async |bus: Bus| {
+        let arguments = ("reboot.target", "replace-irreversibly");
+        let _job: OwnedObjectPath = bus.call(SYSTEMD, MANAGER, "StartUnit", &arguments).await?;
+        Ok(())
+    })
+}
+
+fn systemctl(arguments: &[&str]) -> PortResult<()> {
+    let command = Command::new("systemctl", SYSTEMCTL_DEADLINE).args(arguments);
+    command.run().map(drop).map_err(|error| {
+        let text = format!("running systemctl {}", arguments.join(" "));
+        PortError::new(ErrorKind::Transient, text, error)
+    })
+}
+
+/// One way to ask for a reboot, and who is asked.
+type Way<'a> = (&'a str, &'a dyn Fn() -> PortResult<()>);
+
+/// Asks one after the other until one takes it; the last one's error.
+fn ask_in_turn(ways: &[Way<'_>]) -> PortResult<()> {
+    let mut failed = None;
+    for (whom, ask) in ways {
+        match ask() {
+            Ok(()) => return Ok(()),
+            Err(error) => {
+                let cause = node::error_chain(&error);
+                tracing::warn!(whom, cause, "asking for the reboot failed");
+                failed = Some(error);
+            }
+        }
+    }
+    match failed {
+        Some(error) => Err(PortError::new(
+            ErrorKind::Transient,
+            "rebooting the machine",
+            error,
+        )),
+        None => Ok(()),
     }
 }
 
@@ -316,6 +384,24 @@ mod tests {
         check("loaded", "reloading", UnitState::Active);
         check("loaded", "deactivating", UnitState::Stopping);
         check("loaded", "failed", UnitState::Failed);
+    }
+
+    #[test]
+    fn a_reboot_is_asked_for_in_every_way_until_one_takes_it() {
+        let asked = std::cell::RefCell::new(vec![]);
+        let way = |name: &'static str, takes: bool| {
+            let asked = &asked;
+            move || {
+                asked.borrow_mut().push(name);
+                let error = || PortError::plain(ErrorKind::Permanent, name);
+                takes.then_some(()).ok_or_else(error)
+            }
+        };
+        let (bus, socket, force) = (way("bus", false), way("socket", true), way("force", true));
+        ask_in_turn(&[("a", &bus), ("b", &socket), ("c", &force)]).unwrap();
+        assert_eq!(asked.take(), ["bus", "socket"]);
+        let error = ask_in_turn(&[("a", &bus)]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Transient);
     }
 
     #[test]
