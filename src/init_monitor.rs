@@ -89,7 +89,7 @@ fn status_completed(api: &ApiServer) -> Option<bool> {
 }
 
 /// The ports of this node without an API server.
-struct OwnPorts {
+pub(crate) struct OwnPorts {
     ostree: HostOstree,
     images: HostImages,
     seeds: HostSeeds,
@@ -99,11 +99,11 @@ struct OwnPorts {
     traces: HostTraces,
     files: HostFiles,
     clock: HostClock,
-    cluster: Unasked,
+    pub(crate) cluster: Unasked,
 }
 
 impl OwnPorts {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let layout = Layout::running();
         Self {
             ostree: HostOstree::new(layout.clone()),
@@ -119,7 +119,8 @@ impl OwnPorts {
         }
     }
 
-    fn ports(&self) -> Ports<'_> {
+    /// As the steps see them.
+    pub(crate) fn ports(&self) -> Ports<'_> {
         Ports {
             ostree: &self.ostree,
             images: &self.images,

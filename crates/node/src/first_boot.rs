@@ -62,6 +62,11 @@ pub fn first_boot(
     Ok(FirstBoot::Stopped)
 }
 
+/// Whether anything is left to do.
+pub(crate) fn is_due(ports: &Ports<'_>) -> PortResult<bool> {
+    plan(ports).map(|plan| plan.is_some())
+}
+
 /// What is left to do: all that the document asks for, or, where its removal was cut short behind it, the rest of that.
 fn plan(ports: &Ports<'_>) -> PortResult<Option<Plan>> {
     if let Some(document) = steps::document(ports)? {

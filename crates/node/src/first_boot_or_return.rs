@@ -7,8 +7,8 @@ use engine::{EventSink, StopToken};
 use planner::{Disposition, ErrorKind, GRACE, PlanName, VerdictFact, backoff, disposition};
 
 use crate::agent::Agent;
-use crate::first_boot::{FirstBoot, first_boot};
-use crate::{PortResult, init_monitor, verdict, way_back};
+use crate::first_boot::{FirstBoot, first_boot, is_due};
+use crate::{PortError, PortResult, init_monitor, verdict, way_back};
 
 /// The first boot. What fails for good leads back to the origin, unless the user has switched that off; so does a verdict that
 /// stands already, whoever made it. Going back is tried again until it leads to the reboot.
@@ -20,16 +20,8 @@ pub fn first_boot_or_return(
     stop: &StopToken,
     events: &mut dyn EventSink,
 ) -> PortResult<FirstBoot> {
-    let ports = agent.ports();
-    let verdict = verdict::read_own(ports)?;
-    if let VerdictFact::Decided(_) = verdict
-        && let Some((judge, reason)) = verdict.rollback()
-    {
-        if judge != Judge::PostPivot {
-            // Whoever decided is at it; the init monitor waits as long.
-            ports.clock.pause(GRACE * 1000);
-        }
-        return back(agent, judge, &reason, stop, events);
+    if let Some(ended) = as_decided(agent, stop, events)? {
+        return Ok(ended);
     }
     let mut attempt = 0;
     let error = loop {
@@ -40,11 +32,60 @@ pub fn first_boot_or_return(
                 Disposition::Fail => break error,
                 Disposition::Resume => {}
                 // Not even a plan could be made, in passing.
-                Disposition::Retry { after } => ports.clock.pause(after * 1000),
+                Disposition::Retry { after } => agent.ports().clock.pause(after * 1000),
             },
         }
     };
-    if !init_monitor::config(ports).returns_for(COMPONENT_POST_PIVOT) {
+    failed(agent, error, stop, events)
+}
+
+/// The same where a first boot cannot even begin, for good: its API server has no way that could be used. Asks none, so the ports
+/// may be some without one. Where there is nothing to do, nothing has failed.
+///
+/// # Errors
+/// As [`first_boot_or_return`]; `error` itself where that does not lead back.
+pub fn return_from_first_boot(
+    agent: &Agent<'_>,
+    error: PortError,
+    stop: &StopToken,
+    events: &mut dyn EventSink,
+) -> PortResult<FirstBoot> {
+    if let Some(ended) = as_decided(agent, stop, events)? {
+        return Ok(ended);
+    }
+    if matches!(is_due(agent.ports()), Ok(false)) {
+        return Ok(FirstBoot::NothingToDo);
+    }
+    failed(agent, error, stop, events)
+}
+
+/// A verdict that stands already is carried out.
+fn as_decided(
+    agent: &Agent<'_>,
+    stop: &StopToken,
+    events: &mut dyn EventSink,
+) -> PortResult<Option<FirstBoot>> {
+    let ports = agent.ports();
+    let verdict = verdict::read_own(ports)?;
+    if let VerdictFact::Decided(_) = verdict
+        && let Some((judge, reason)) = verdict.rollback()
+    {
+        if judge != Judge::PostPivot {
+            // Whoever decided is at it; the init monitor waits as long.
+            ports.clock.pause(GRACE * 1000);
+        }
+        return back(agent, judge, &reason, stop, events).map(Some);
+    }
+    Ok(None)
+}
+
+fn failed(
+    agent: &Agent<'_>,
+    error: PortError,
+    stop: &StopToken,
+    events: &mut dyn EventSink,
+) -> PortResult<FirstBoot> {
+    if !init_monitor::config(agent.ports()).returns_for(COMPONENT_POST_PIVOT) {
         return Err(error);
     }
     let text = message::ROLLBACK_BY_POST_PIVOT_PREFIX;

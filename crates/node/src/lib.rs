@@ -30,7 +30,7 @@ pub use boot_good::{EarlyPorts, boot_good};
 pub use engine::error_chain;
 pub use error::{PortError, PortResult};
 pub use first_boot::{FirstBoot, first_boot};
-pub use first_boot_or_return::{first_boot_or_return, return_for_unit};
+pub use first_boot_or_return::{first_boot_or_return, return_for_unit, return_from_first_boot};
 pub use init_monitor::{InitMonitor, MonitorMemory, Tick};
 pub use journal_files::{JournalFiles, RUNS};
 pub use latest::LatestRun;

@@ -11,9 +11,11 @@ use behind::{
     TARGET, disable, end, first_boot, first_boot_of_broken, first_boot_that_cannot_work, in_target,
     prepared, reboot, target_etc, target_file,
 };
+use engine::{Event, StopToken};
+use node::{Agent, FirstBoot, PortError};
 use planner::{ErrorKind, State};
 use serde_json::Value;
-use sim::{BROKEN, Essence, Fault, Guard, Loss, Machine, Moment, Request, Site};
+use sim::{BROKEN, Essence, Fault, Guard, Loss, Machine, Moment, Node, Request, Site};
 
 const ORIGIN: &str = "rhcos";
 const YEAR: i64 = 365 * 86_400;
@@ -196,6 +198,28 @@ fn a_first_boot_that_fails_for_good_leads_back_at_once() {
         Site::resumed_within(machine, watch),
         timeout,
     );
+}
+
+#[test]
+fn a_first_boot_that_cannot_begin_is_judged_like_one_that_failed() {
+    let judged = |machine: Machine, guard: Guard| {
+        let node = Node::new(machine, guard);
+        let agent = Agent::new(node.ports(), "test");
+        // Nothing is carried out: what is judged is told by how it ends.
+        let stop = StopToken::new();
+        stop.stop();
+        let error = PortError::plain(ErrorKind::Permanent, "a bad kubeconfig");
+        node::return_from_first_boot(&agent, error, &stop, &mut |_: &Event| {})
+    };
+    let (start, guard) = prepared(|_| {});
+    let origin = judged(start.clone(), guard.clone());
+    assert_eq!(origin.unwrap(), FirstBoot::NothingToDo);
+    let (machine, watch) = first_boot(&start, &guard);
+    assert_eq!(judged(machine, watch).unwrap(), FirstBoot::Stopped);
+    let (start, guard) = prepared(disable(annotation::AUTO_ROLLBACK_POST_REBOOT_CONFIG));
+    let (machine, watch) = first_boot(&start, &guard);
+    let error = judged(machine, watch).unwrap_err();
+    assert!(error.to_string().contains("a bad kubeconfig"), "{error}");
 }
 
 #[test]
