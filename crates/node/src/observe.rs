@@ -92,7 +92,8 @@ pub fn observe(
         handover.as_ref(),
         target.as_ref(),
     );
-    let peer = peer(ports, ibu, state);
+    let begun = pin.is_some() || target.is_some();
+    let peer = peer(ports, ibu, state, begun);
     let fallback = fallback(ports, state, side, booted.as_ref().ok(), target.as_ref())?;
     let verdict = match (side, &target) {
         (Side::Target, _) => {
@@ -181,11 +182,12 @@ pub fn observe(
     })
 }
 
-/// The other flow, where this one is asked to leave Idle. Asked live and within the pass: an answer from before may be older than
-/// that flow's start.
-fn peer(ports: &Ports<'_>, ibu: &ImageBasedUpgrade, state: State) -> Peer {
+/// The other flow, where this one is asked to leave Idle, and where it has but no work has begun. Asked live and within the pass: an
+/// answer from before may be older than that flow's start.
+fn peer(ports: &Ports<'_>, ibu: &ImageBasedUpgrade, state: State, begun: bool) -> Peer {
     let idles = matches!(ibu.spec.stage(), Ok(None | Some(Stage::Idle)));
-    if state != State::Idle || idles {
+    let leaving = state == State::Idle || state == State::PrepInProgress && !begun;
+    if !leaving || idles {
         return Peer::NotLooked;
     }
     match ports.cluster.ip_config() {

@@ -3,9 +3,13 @@
 //! The owner is whoever has left Idle, by what its object says. That lies in etcd, is written before the work that it stands for
 //! begins, and goes along over a pivot, so it lasts as long as the work does. Whoever owns keeps: nobody is blocked in the middle
 //! of work. The other waits with the reason `Blocked` where it would leave Idle.
+//!
+//! Both may have looked before either wrote that it leaves Idle. So this flow looks once more, behind its own write and before its
+//! first run; if the other has begun by then, it is this one that goes back to Idle and waits there. Always this one, whoever was
+//! first: nothing has begun here, and the other does not look twice. It does not wait for us meanwhile: who waits owns nothing.
 
 use api::ip_config::IpConfig;
-use api::{Condition, ConditionStatus, Reason, Stage, message};
+use api::{Condition, ConditionStatus, Phase, Reason, Stage, message};
 
 use crate::decide::{Act, Decision, Why};
 use crate::facts::Facts;
@@ -62,6 +66,10 @@ pub(crate) fn in_the_way(from: State, to: State, peer: &Peer) -> Option<(String,
     if owns(from) || !owns(to) {
         return None;
     }
+    looked(peer)
+}
+
+fn looked(peer: &Peer) -> Option<(String, u64)> {
     match peer {
         Peer::NotLooked | Peer::Known(None) => None,
         Peer::Known(Some(peer)) => {
@@ -86,6 +94,20 @@ pub(crate) fn waiting(
     decision.said.blocked = Some((requested, text));
     decision.valid_next = waiting_next(state, facts.side);
     decision
+}
+
+/// The same for a Prep that has not begun any work: it is taken back where the other has left Idle too, and waits where nobody knows.
+pub(crate) fn before_the_first_run(facts: &Facts) -> Option<Decision> {
+    let (text, again) = looked(&facts.peer)?;
+    if matches!(facts.peer, Peer::Unknown(_)) {
+        let act = Act::Wait(Why::Peer);
+        let decision = Decision::stay(State::PrepInProgress, facts.side, text, act);
+        return Some(decision.within(Phase::Stateroot).again(again));
+    }
+    let mut decision = Decision::record(State::Idle, facts.side, message::IDLE).again(again);
+    decision.said.blocked = Some((Stage::Prep, text));
+    decision.valid_next = waiting_next(State::Idle, facts.side);
+    Some(decision)
 }
 
 fn waiting_next(state: State, side: Side) -> &'static [Stage] {

@@ -14,6 +14,7 @@ use crate::failure::{Disposition, disposition};
 use crate::image_facts::PrecachePolicy;
 use crate::kernel_arguments::rebooting;
 use crate::limits::{FetchLimits, Limits};
+use crate::peer;
 use crate::precache_list;
 use crate::state::State;
 use crate::step::{BOOT_RESERVE, Plan, PlanName, SYSROOT_RESERVE, Step};
@@ -108,6 +109,9 @@ pub(crate) fn decide(spec: &ImageBasedUpgradeSpec, facts: &Facts) -> Decision {
     let subject = Subject::of(spec, facts);
     // Only before the work has begun: what is under way is not held up by an operator that flaps.
     let begun = subject.pin.is_ok() || facts.target.is_some();
+    if !begun && let Some(decision) = peer::before_the_first_run(facts) {
+        return decision;
+    }
     if !begun && let Some(unhealthy) = check::unhealthy(&cluster.health) {
         let text = format!("{}{}", message::WAIT_BEFORE_PREP_PREFIX, unhealthy.text);
         return Decision::stay(state, facts.side, text, Act::Wait(Why::Cluster))

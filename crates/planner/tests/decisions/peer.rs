@@ -158,6 +158,7 @@ fn who_is_in_progress_keeps_the_node_and_the_other_waits() {
                 let (decision, next) = decided(stage, &status, side, known(&peer));
                 let (alone, _) = decided(stage, &status, side, Peer::Known(None));
                 let leaves = !owns(state) && owns(alone.state);
+                let gives_way = peers && decision.state == State::Idle && owns(alone.state);
                 if leaves && peers {
                     assert_eq!(decision.act, Act::Wait(Why::Peer), "{named}");
                     assert_eq!(decision.look_again, Some(30), "{named}");
@@ -173,6 +174,8 @@ fn who_is_in_progress_keeps_the_node_and_the_other_waits() {
                     // And it is written once.
                     let (_, later) = decided(stage, &next, side, known(&peer));
                     assert_eq!(later, next, "{named}");
+                } else if gives_way {
+                    assert_eq!(state, State::PrepInProgress, "{named}");
                 } else {
                     assert_eq!(decision, alone, "{named}");
                 }
@@ -239,4 +242,29 @@ fn nobody_is_blocked_in_the_middle_of_work() {
         assert_eq!(decision.act, Act::Record, "{state}");
         assert_eq!(parse(&next.conditions).overlay, Overlay::None, "{state}");
     }
+}
+
+#[test]
+fn who_began_at_the_same_time_gives_way_before_its_first_run() {
+    let status = plain(State::PrepInProgress);
+    for (name, peer, peers) in positions() {
+        let (decision, next) = decided(Stage::Prep, &status, Side::Origin, known(&peer));
+        let parsed = parse(&next.conditions);
+        if peers {
+            assert_eq!(decision.act, Act::Record, "{name}");
+            let (state, overlay) = (State::Idle, Overlay::Blocked(Stage::Prep));
+            assert_eq!(parsed, Parsed { state, overlay }, "{name}");
+            assert!(goes_on(&next, Stage::Prep), "{name}");
+            // And is at rest there.
+            let (_, later) = decided(Stage::Prep, &next, Side::Origin, known(&peer));
+            assert_eq!(later, next, "{name}");
+        } else {
+            assert!(matches!(decision.act, Act::Run(_)), "{name}: {decision:?}");
+        }
+    }
+    // Nobody knows: no run begins, and the stage is not given up.
+    let unknown = Peer::Unknown("no answer".to_owned());
+    let (decision, _) = decided(Stage::Prep, &status, Side::Origin, unknown);
+    assert_eq!(decision.act, Act::Wait(Why::Peer));
+    assert_eq!(decision.state, State::PrepInProgress);
 }
