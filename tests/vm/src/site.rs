@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use boxed::{Release, UpgradeObject};
 use serde_json::Value;
 
@@ -119,24 +119,32 @@ impl Site {
             .kubectl(&["get", "clusterversion", "version", "-o", path])
     }
 
-    /// What is in the evidence that the text of a condition names: its files with their KiB.
+    /// What is in the evidence that the text of a condition names: its larger parts with their KiB, or how many parts there are.
     ///
     /// # Errors
-    /// When the text names none, or it has no journal.
+    /// When the text names none, or it is not whole.
     pub fn evidence(&self, said: &str) -> Result<String> {
         let named = said.split_once("; evidence: ");
         let (_, directory) = named.with_context(|| format!("no evidence in {said:?}"))?;
         let list = self
             .vm
-            .script(&format!("cd {directory}; du -k --apparent-size -- *.txt"))?;
-        let files: Vec<String> = list
+            .script(&format!("cd {directory}; du -k --apparent-size -- *"))?;
+        ensure!(
+            list.contains("bundle.json"),
+            "no bundle.json in {directory}: {list}"
+        );
+        let texts: Vec<String> = list
             .lines()
             .filter_map(|line| {
                 let (size, name) = line.split_once('\t')?;
-                Some(format!("{} {size}", name.trim_end_matches(".txt")))
+                Some(format!("{} {size}", name.strip_suffix(".txt")?))
             })
             .collect();
-        Ok(format!("{} KiB", files.join(", ")))
+        Ok(if texts.is_empty() {
+            format!("{} records", list.lines().count())
+        } else {
+            format!("{} KiB", texts.join(", "))
+        })
     }
 
     /// The names of the stateroots.
