@@ -95,7 +95,10 @@ fn prep_waits_for_the_other_flow_and_begins_at_its_end() -> Result<()> {
         ended.elapsed().as_secs_f64()
     );
 
-    // A newcomer does not stop what is in progress.
+    // A newcomer does not stop work that has begun, which is with the digest of the seed. Before that, this flow gives way.
+    site.wait(Duration::from_secs(30), |ibu| {
+        ibu["metadata"]["annotations"]["lca.openshift.io/seed-digest"].is_string()
+    })?;
     apply(&site, &ip_config("Config", "False"))?;
     site.wait_stage("Prep")?;
     site.go("Idle")?;
