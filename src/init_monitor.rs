@@ -3,11 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use host::{
-    HostClock, HostFallback, HostFiles, HostImages, HostMachine, HostOstree, HostSeeds, HostTraces,
-    HostUnits, Layout,
-};
-use node::ports::{Cluster, Ports};
+use node::ports::Cluster;
 use node::{Agent, InitMonitor, MonitorMemory, Tick};
 use planner::State;
 
@@ -17,7 +13,6 @@ use crate::cli::{ApiServer, PROGRAM};
 use crate::metrics::Metrics;
 use crate::node_ports::NodePorts;
 use crate::telling::Telling;
-use crate::unasked::Unasked;
 
 /// What the command line asks for: as units of seeds of either kind have it (contract 9.1).
 #[derive(clap::Args, Debug)]
@@ -38,7 +33,7 @@ pub(crate) struct Arguments {
 /// Watches until there is nothing left to watch over. It asks the API server for nothing, but for the case that
 /// [`InitMonitor::completed`] names.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let ports = OwnPorts::new();
+    let ports = NodePorts::unasked();
     let agent = Agent::new(ports.ports(), PROGRAM);
     let announced = Announced::default();
     let metrics = Metrics::default();
@@ -86,52 +81,4 @@ fn status_completed(api: &ApiServer) -> Option<bool> {
         state,
         State::UpgradeCompleted | State::Finalizing | State::FinalizeFailed
     ))
-}
-
-/// The ports of this node without an API server.
-pub(crate) struct OwnPorts {
-    ostree: HostOstree,
-    images: HostImages,
-    seeds: HostSeeds,
-    machine: HostMachine,
-    fallback: HostFallback,
-    units: HostUnits,
-    traces: HostTraces,
-    files: HostFiles,
-    clock: HostClock,
-    pub(crate) cluster: Unasked,
-}
-
-impl OwnPorts {
-    pub(crate) fn new() -> Self {
-        let layout = Layout::running();
-        Self {
-            ostree: HostOstree::new(layout.clone()),
-            images: HostImages::new(),
-            seeds: HostSeeds::new(layout.clone()),
-            machine: HostMachine::new(layout.clone()),
-            fallback: HostFallback::new(layout.clone()),
-            units: HostUnits,
-            traces: HostTraces::new(layout.clone()),
-            files: HostFiles::new(layout),
-            clock: HostClock::new(),
-            cluster: Unasked,
-        }
-    }
-
-    /// As the steps see them.
-    pub(crate) fn ports(&self) -> Ports<'_> {
-        Ports {
-            ostree: &self.ostree,
-            images: &self.images,
-            seeds: &self.seeds,
-            machine: &self.machine,
-            fallback: &self.fallback,
-            units: &self.units,
-            traces: &self.traces,
-            files: &self.files,
-            clock: &self.clock,
-            cluster: &self.cluster,
-        }
-    }
 }

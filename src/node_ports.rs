@@ -7,17 +7,18 @@ use host::{
     HostClock, HostFallback, HostFiles, HostImages, HostMachine, HostOstree, HostSeeds, HostTraces,
     HostUnits, Layout,
 };
-use node::ports::Ports;
+use node::ports::{Cluster, Ports};
 use node::{ErrorKind, PortResult};
 
 use crate::background::Background;
 use crate::cli::ApiServer;
+use crate::unasked::Unasked;
 
 /// Wait before looking again for a kubeconfig that is not there yet.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Owns the real ports.
-pub(crate) struct NodePorts {
+/// Owns the real ports of a process that talks to the API server, or ([`Unasked`]) of one that does not.
+pub(crate) struct NodePorts<C = LiveCluster> {
     ostree: HostOstree,
     images: HostImages,
     seeds: HostSeeds,
@@ -27,7 +28,7 @@ pub(crate) struct NodePorts {
     traces: HostTraces,
     files: HostFiles,
     clock: HostClock,
-    cluster: LiveCluster,
+    cluster: C,
 }
 
 impl NodePorts {
@@ -37,30 +38,19 @@ impl NodePorts {
     /// `Transient` while the kubeconfig does not exist, `Permanent` when it is no good.
     pub(crate) fn open(api: &ApiServer, background: &Background) -> PortResult<(Self, Connection)> {
         let connection = connect(api, background)?;
-        let layout = Layout::running();
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let namespace = variable(api::names::ENV_POD_NAMESPACE)
             .unwrap_or_else(|| api::names::NAMESPACE.to_owned());
         let instance = variable(api::names::ENV_POD_NAME)
             .or_else(|| variable("HOSTNAME"))
             .unwrap_or_else(|| "lifecycle-agent".to_owned());
-        let ports = Self {
-            ostree: HostOstree::new(layout.clone()),
-            images: HostImages::new(),
-            seeds: HostSeeds::new(layout.clone()),
-            machine: HostMachine::new(layout.clone()),
-            fallback: HostFallback::new(layout.clone()),
-            units: HostUnits,
-            traces: HostTraces::new(layout.clone()),
-            files: HostFiles::new(layout),
-            clock: HostClock::new(),
-            cluster: LiveCluster::new(
-                connection.clone(),
-                background.handle().clone(),
-                namespace,
-                instance,
-            ),
-        };
+        let cluster = LiveCluster::new(
+            connection.clone(),
+            background.handle().clone(),
+            namespace,
+            instance,
+        );
+        let ports = Self::with(cluster);
         Ok((ports, connection))
     }
 
@@ -89,6 +79,36 @@ impl NodePorts {
         }
     }
 
+    /// The cluster, for what is not part of the port.
+    pub(crate) fn cluster(&self) -> &LiveCluster {
+        &self.cluster
+    }
+}
+
+impl NodePorts<Unasked> {
+    /// The ports of this node without an API server.
+    pub(crate) fn unasked() -> Self {
+        Self::with(Unasked)
+    }
+}
+
+impl<C: Cluster> NodePorts<C> {
+    fn with(cluster: C) -> Self {
+        let layout = Layout::running();
+        Self {
+            ostree: HostOstree::new(layout.clone()),
+            images: HostImages::new(),
+            seeds: HostSeeds::new(layout.clone()),
+            machine: HostMachine::new(layout.clone()),
+            fallback: HostFallback::new(layout.clone()),
+            units: HostUnits,
+            traces: HostTraces::new(layout.clone()),
+            files: HostFiles::new(layout),
+            clock: HostClock::new(),
+            cluster,
+        }
+    }
+
     /// As the steps see them.
     pub(crate) fn ports(&self) -> Ports<'_> {
         Ports {
@@ -103,11 +123,6 @@ impl NodePorts {
             clock: &self.clock,
             cluster: &self.cluster,
         }
-    }
-
-    /// The cluster, for what is not part of the port.
-    pub(crate) fn cluster(&self) -> &LiveCluster {
-        &self.cluster
     }
 }
 

@@ -8,7 +8,6 @@ use node::{Agent, FirstBoot, PortError};
 use crate::announcing::{Announced, Announcing};
 use crate::background::Background;
 use crate::cli::{ApiServer, PROGRAM};
-use crate::init_monitor::OwnPorts;
 use crate::metrics::Metrics;
 use crate::node_ports::NodePorts;
 use crate::telling::Telling;
@@ -51,7 +50,7 @@ fn without_api(error: PortError) -> Result<()> {
         error = engine::error_chain(&error),
         "the first boot cannot begin"
     );
-    let ports = OwnPorts::new();
+    let ports = NodePorts::unasked();
     let agent = Agent::new(ports.ports(), PROGRAM);
     let (announced, metrics) = (Announced::default(), Metrics::default());
     let announcing = Announcing::new(&ports.cluster, &announced, None, 1);

@@ -2,8 +2,9 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
 
@@ -49,6 +50,26 @@ pub fn entry(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathB
         fs::rename(new.path(), &path).with_context(|| format!("naming {}", path.display()))?;
     }
     Ok(path)
+}
+
+/// The directory that the build script `script` prints, which it fills unless it is in the cache.
+///
+/// # Errors
+/// When the build fails; it says why on standard error.
+pub fn built_by(script: &Path) -> Result<PathBuf> {
+    let output = Command::new(script)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("running {}", script.display()))?;
+    ensure!(
+        output.status.success(),
+        "{} ended with {}",
+        script.display(),
+        output.status
+    );
+    let printed = String::from_utf8(output.stdout).context("path printed by the build")?;
+    Ok(printed.trim_end().into())
 }
 
 /// The first 16 hexadecimal digits of the SHA-256 over `parts`.

@@ -81,22 +81,8 @@ impl Image {
     /// # Errors
     /// When the build fails; it says why on standard error.
     pub fn ensure() -> Result<Image> {
-        let build = source_dir().join("build");
-        let output = Command::new(&build)
-            .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
-            .output()
-            .with_context(|| format!("running {}", build.display()))?;
-        ensure!(
-            output.status.success(),
-            "{} ended with {}",
-            build.display(),
-            output.status
-        );
-        let printed = String::from_utf8(output.stdout).context("path printed by the build")?;
-        Ok(Image {
-            dir: printed.trim_end().into(),
-        })
+        let dir = cache::built_by(&source_dir().join("build"))?;
+        Ok(Image { dir })
     }
 
     /// The repository that holds the commits.

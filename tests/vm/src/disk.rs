@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use boxed::cache;
@@ -79,20 +79,7 @@ pub fn ensure(config: &NodeConfig) -> Result<PathBuf> {
 
 /// The directory with the boot loader, made by `hack/mini-sno/grub/build` unless it is in the cache.
 fn boot_loader() -> Result<PathBuf> {
-    let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../hack/mini-sno/grub/build");
-    let output = Command::new(&build)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .with_context(|| format!("running {}", build.display()))?;
-    ensure!(
-        output.status.success(),
-        "{} ended with {}",
-        build.display(),
-        output.status
-    );
-    let printed = String::from_utf8(output.stdout).context("path printed by the build")?;
-    Ok(printed.trim_end().into())
+    cache::built_by(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../hack/mini-sno/grub/build"))
 }
 
 fn make(disk: &Path, mounted: &Path, config: &NodeConfig, grub: &Path) -> Result<()> {
