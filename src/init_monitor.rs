@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let announced = Announced::default();
     let metrics = Metrics::default();
     metrics.follow(agent.latest().clone());
-    let announcing = Announcing::new(&ports.cluster, &announced, None, 1);
+    let announcing = Announcing::new(ports.cluster(), &announced, None, 1);
     let mut telling = Telling::new(announcing, metrics, || {});
     if let Some(component) = &arguments.exec_stop_post {
         let result = std::env::var("SERVICE_RESULT").unwrap_or_default();

@@ -78,11 +78,6 @@ impl NodePorts {
             }
         }
     }
-
-    /// The cluster, for what is not part of the port.
-    pub(crate) fn cluster(&self) -> &LiveCluster {
-        &self.cluster
-    }
 }
 
 impl NodePorts<Unasked> {
@@ -107,6 +102,11 @@ impl<C: Cluster> NodePorts<C> {
             clock: HostClock::new(),
             cluster,
         }
+    }
+
+    /// The cluster, for what is not part of the port.
+    pub(crate) fn cluster(&self) -> &C {
+        &self.cluster
     }
 
     /// As the steps see them.

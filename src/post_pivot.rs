@@ -53,7 +53,7 @@ fn without_api(error: PortError) -> Result<()> {
     let ports = NodePorts::unasked();
     let agent = Agent::new(ports.ports(), PROGRAM);
     let (announced, metrics) = (Announced::default(), Metrics::default());
-    let announcing = Announcing::new(&ports.cluster, &announced, None, 1);
+    let announcing = Announcing::new(ports.cluster(), &announced, None, 1);
     let mut telling = Telling::new(announcing, metrics, || {});
     match node::return_from_first_boot(&agent, error, &StopToken::new(), &mut telling)? {
         FirstBoot::NothingToDo => nothing_to_do(&ports.ports())?,

@@ -109,8 +109,9 @@ fn an_upgrade_goes_there_and_back_and_there_and_is_finalized() -> Result<()> {
         .filter_map(|one| one["stage"].as_str())
         .collect();
     ensure!(stages == ["Prep", "Upgrade"], "{timeline}");
+    // A box boots within the second in which it was told to.
     ensure!(
-        timeline["total"]["rebooting"].as_u64() > Some(0),
+        timeline.to_string().contains(r#""doing":"rebooting""#),
         "{timeline}"
     );
     ensure!(

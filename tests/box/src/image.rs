@@ -1,9 +1,10 @@
 //! The operating system image that nodes are installed from.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+
+use crate::cache;
 
 /// A release of the mini-SNO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -256,7 +256,7 @@ impl<'c> Line<'c> {
         let note = if until > from {
             ""
         } else {
-            "how long it took is not written down"
+            "less than a second, or not written down"
         };
         let span = stretch(course, REBOOT, from, until, Doing::Rebooting, note);
         self.spans.push(Span {

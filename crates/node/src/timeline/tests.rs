@@ -222,7 +222,7 @@ fn journals_alone_tell_what_they_can() {
     );
     assert!(told.stages.iter().all(|stage| stage.open));
     let last = &told.stages[2].phases[0].stretches;
-    assert_eq!(last[1].note, "how long it took is not written down");
+    assert_eq!(last[1].note, "less than a second, or not written down");
     assert_eq!(timeline(&[], Vec::new()), Timeline::default());
 }
 
