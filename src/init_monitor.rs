@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use node::ports::Cluster;
 use node::{Agent, InitMonitor, MonitorMemory, Tick};
-use planner::State;
 
 use crate::announcing::{Announced, Announcing};
 use crate::background::Background;
@@ -76,9 +75,5 @@ fn status_completed(api: &ApiServer) -> Option<bool> {
     let background = Background::start().ok()?;
     let (ports, _connection) = NodePorts::open(api, &background).ok()?;
     let status = ports.cluster().upgrade().ok()??.status?;
-    let state = planner::parse(&status.conditions).state;
-    Some(matches!(
-        state,
-        State::UpgradeCompleted | State::Finalizing | State::FinalizeFailed
-    ))
+    Some(planner::tells_completion(&status.conditions))
 }

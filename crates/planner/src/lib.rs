@@ -44,7 +44,9 @@ pub use failure::{Disposition, ErrorKind, LONGEST_BACKOFF, backoff, disposition}
 pub use image_facts::{ImageFacts, PrecachePolicy, PrecacheRecord, PrecacheTally};
 pub use kernel_arguments::rebooting;
 pub use limits::{FetchLimits, Limits};
-pub use monitor::{BOOT_LIMIT, ConfigFact, Disarmed, GRACE, MonitorAct, MonitorFacts, watch_over};
+pub use monitor::{
+    BOOT_LIMIT, ConfigFact, Disarmed, GRACE, MonitorAct, MonitorFacts, tells_completion, watch_over,
+};
 pub use peer::{Peer, owns, peer_owns};
 pub use precache_list::images;
 pub use project::{

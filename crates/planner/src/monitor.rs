@@ -3,10 +3,11 @@
 //! Decides by boots and by time that was really spent running, never by the wall clock; what is not known counts against the
 //! target. `docs/rollback.md` has the table.
 
-use api::message;
 use api::rollback_config::{DEFAULT_TIMEOUT, RollbackConfig};
 use api::verdict::Judge;
+use api::{Condition, message};
 
+use crate::state::{State, parse};
 use crate::verdict::VerdictFact;
 
 /// Boots of the target within which it has to complete, those included that somebody asked for.
@@ -139,6 +140,14 @@ pub fn watch_over(facts: &MonitorFacts) -> MonitorAct {
         }
         Some(left) => MonitorAct::Wait(left.min(LOOK)),
     }
+}
+
+/// Whether a status tells that the upgrade has completed: for [`MonitorFacts::status_completed`].
+pub fn tells_completion(conditions: &[Condition]) -> bool {
+    matches!(
+        parse(conditions).state,
+        State::UpgradeCompleted | State::Finalizing | State::FinalizeFailed
+    )
 }
 
 /// Seconds as the Go original prints them: `45s`, `30m0s`, `1h0m0s`.

@@ -3,7 +3,7 @@
 use engine::Event;
 use node::ports::Clock;
 use node::{Agent, InitMonitor, Tick};
-use planner::{PlanName, State, parse};
+use planner::{PlanName, tells_completion};
 
 use crate::node::Node;
 use crate::ports::live;
@@ -32,7 +32,7 @@ impl Node {
         let completed = || {
             let status = self.see(|machine| machine.api_answers().then(|| live(machine)));
             let conditions = status??.status?.conditions;
-            Some(parse(&conditions).state == State::UpgradeCompleted)
+            Some(tells_completion(&conditions))
         };
         let tick = InitMonitor {
             agent: &agent,
