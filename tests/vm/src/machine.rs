@@ -385,6 +385,23 @@ impl Vm {
         Ok(path)
     }
 
+    /// The SSH host keys that whoever connects from the lab to the machine's address is shown, in order.
+    ///
+    /// # Errors
+    /// When no SSH server answers there.
+    pub fn host_keys(&self) -> Result<Vec<String>> {
+        let mut scan = self.lab.command("ssh-keyscan");
+        let keys = succeed(scan.args(["-T", "20"]).arg(self.address.to_string()))?;
+        let mut keys: Vec<String> = keys.lines().map(ToOwned::to_owned).collect();
+        ensure!(
+            !keys.is_empty(),
+            "no SSH server answers on {}",
+            self.address
+        );
+        keys.sort();
+        Ok(keys)
+    }
+
     /// Waits until the API server is ready and shows a ready Node.
     ///
     /// # Errors

@@ -29,21 +29,43 @@ pub(super) const SCENARIOS: [Scenario; 3] = [
     },
 ];
 
-const ORIGIN: &str = "rhcos";
-const TARGET: &str = "rhcos_4.17.4";
-
 /// A file in the shared partition that no release may touch.
 const SHARED: &str = "/var/lib/containers/of-the-site";
 
+/// What can run on the node.
+#[derive(Clone, Copy, Debug)]
+struct Installed {
+    release: Release,
+    stateroot: &'static str,
+}
+
+const OLD: Installed = Installed {
+    release: Release::V4_16_9,
+    stateroot: "rhcos",
+};
+const NEW: Installed = Installed {
+    release: Release::V4_17_4,
+    stateroot: "rhcos_4.17.4",
+};
+/// Of the operating system of [`NEW`].
+const PATCHED: Installed = Installed {
+    release: Release::V4_17_5,
+    stateroot: "rhcos_4.17.5",
+};
+const FARTHER: Installed = Installed {
+    release: Release::V4_18_1,
+    stateroot: "rhcos_4.18.1",
+};
+
 fn there_and_back_and_there(site: &mut Site) -> Result<Outcome> {
     mark_shared(site)?;
-    site.go("Prep")?;
-    upgrade(site)?;
-    let back = roll_back(site)?;
-    finalize(site, ORIGIN)?;
-    site.go("Prep")?;
-    upgrade(site)?;
-    finalize(site, TARGET)?;
+    prepare(site, NEW)?;
+    pivot(site, "Upgrade", NEW)?;
+    let back = pivot(site, "Rollback", OLD)?;
+    finalize(site, OLD)?;
+    prepare(site, NEW)?;
+    pivot(site, "Upgrade", NEW)?;
+    finalize(site, NEW)?;
     Ok(Outcome {
         back: Some(back),
         evidence: None,
@@ -52,22 +74,13 @@ fn there_and_back_and_there(site: &mut Site) -> Result<Outcome> {
 
 fn twice(site: &mut Site) -> Result<Outcome> {
     mark_shared(site)?;
-    site.go("Prep")?;
-    upgrade(site)?;
-    finalize(site, TARGET)?;
-    let next = Release::V4_17_5;
-    site.request_prep(next)?;
-    site.object(|object| object.wait_stage("Prep"))?;
-    let before = site.vm.serial().mark();
-    site.go("Upgrade")?;
-    // Of the operating system that ran before: what is installed is the cluster's release.
-    runs(site, next, "rhcos_4.17.5", before)?;
-    let before = site.vm.serial().mark();
-    site.request("Rollback")?;
-    let back = site.wait_back(before, Release::V4_17_4.version())?;
-    site.object(|object| object.wait_stage("Rollback"))?;
-    runs(site, Release::V4_17_4, TARGET, before)?;
-    finalize(site, TARGET)?;
+    prepare(site, NEW)?;
+    pivot(site, "Upgrade", NEW)?;
+    finalize(site, NEW)?;
+    prepare(site, PATCHED)?;
+    pivot(site, "Upgrade", PATCHED)?;
+    let back = pivot(site, "Rollback", NEW)?;
+    finalize(site, NEW)?;
     Ok(Outcome {
         back: Some(back),
         evidence: None,
@@ -76,12 +89,9 @@ fn twice(site: &mut Site) -> Result<Outcome> {
 
 fn over_two(site: &mut Site) -> Result<Outcome> {
     mark_shared(site)?;
-    site.request_prep(Release::V4_18_1)?;
-    site.object(|object| object.wait_stage("Prep"))?;
-    let before = site.vm.serial().mark();
-    site.go("Upgrade")?;
-    runs(site, Release::V4_18_1, "rhcos_4.18.1", before)?;
-    finalize(site, "rhcos_4.18.1")?;
+    prepare(site, FARTHER)?;
+    pivot(site, "Upgrade", FARTHER)?;
+    finalize(site, FARTHER)?;
     Ok(Outcome::default())
 }
 
@@ -94,23 +104,23 @@ pub fn smoke(ground: &Ground) -> Result<()> {
     let site = ground.at(Moment::Idle)?;
     let upgraded = (|| {
         mark_shared(&site)?;
-        site.go("Prep")?;
+        prepare(&site, NEW)?;
         let deployments = site.vm.script("ostree admin status")?;
         ensure!(
             deployments.starts_with("* rhcos "),
             "Prep changed what boots: {deployments}"
         );
-        upgrade(&site)
+        pivot(&site, "Upgrade", NEW)
     })();
     upgraded.map_err(|error| site.with_evidence(error))?;
     let kept = site.vm.freeze(&ground.lab().dir().join("smoke"))?;
     let site = ground.start(&kept)?;
-    finalize(&site, TARGET).map_err(|error| site.with_evidence(error))?;
+    finalize(&site, NEW).map_err(|error| site.with_evidence(error))?;
     drop(site);
     let site = ground.start(&kept)?;
     let rolled_back = || {
-        roll_back(&site)?;
-        finalize(&site, ORIGIN)
+        pivot(&site, "Rollback", OLD)?;
+        finalize(&site, OLD)
     };
     rolled_back().map_err(|error| site.with_evidence(error))
 }
@@ -121,26 +131,27 @@ fn mark_shared(site: &Site) -> Result<()> {
         .map(drop)
 }
 
-/// From Prep to the new release, with exactly one boot, through the boot loader and the new release's own initramfs.
-fn upgrade(site: &Site) -> Result<()> {
-    let before = site.vm.serial().mark();
-    site.go("Upgrade")?;
-    runs(site, Release::V4_17_4, TARGET, before)
+fn prepare(site: &Site, to: Installed) -> Result<()> {
+    site.request_prep(to.release)?;
+    site.object(|object| object.wait_stage("Prep")).map(drop)
 }
 
-/// Back to the old release; how long it took from the request until its API served.
-fn roll_back(site: &Site) -> Result<Duration> {
+/// A stage that brings one reboot, through the boot loader and the initramfs of what runs then; how long it took from the
+/// request until the API served. The site must be the same one afterwards.
+fn pivot(site: &Site, stage: &str, to: Installed) -> Result<Duration> {
+    let identity = site.identity()?;
     let before = site.vm.serial().mark();
-    site.request("Rollback")?;
-    let back = site.wait_back(before, Release::V4_16_9.version())?;
-    site.object(|object| object.wait_stage("Rollback"))?;
-    runs(site, Release::V4_16_9, ORIGIN, before)?;
-    Ok(back)
+    site.request(stage)?;
+    let took = site.wait_back(before, to.release.system().version())?;
+    site.object(|object| object.wait_stage(stage))?;
+    runs(site, to, before)?;
+    let now = site.identity()?;
+    ensure!(now == identity, "the site was {identity:?} and is {now:?}");
+    Ok(took)
 }
 
 /// Holds the node and what its console said since `before` to what must run now.
-fn runs(site: &Site, release: Release, stateroot: &str, before: Mark) -> Result<()> {
-    let version = release.version();
+fn runs(site: &Site, expected: Installed, before: Mark) -> Result<()> {
     let lines = site.vm.serial().lines(before);
     let said = |start: &str| -> Vec<&str> {
         let lines = lines.iter().map(|line| line.text.as_str());
@@ -152,17 +163,15 @@ fn runs(site: &Site, release: Release, stateroot: &str, before: Mark) -> Result<
         said(BOOT_LOADER)
     );
     let initramfs = said(INITRAMFS);
-    let system = release.system().version();
+    let system = expected.release.system().version();
     ensure!(
         initramfs.len() == 1 && initramfs[0].contains(system),
         "the initramfs said {initramfs:?}"
     );
-    let booted = site.booted()?;
-    ensure!(booted == stateroot, "{booted} runs instead of {stateroot}");
-    let says = site.release()?;
+    let (booted, says) = (site.booted()?, site.release()?);
     ensure!(
-        says == version,
-        "the cluster says {says} instead of {version}"
+        booted == expected.stateroot && says == expected.release.version(),
+        "{booted} runs, the cluster says {says}: expected {expected:?}"
     );
     let shared = site.vm.run_in_guest(&["cat", SHARED])?;
     ensure!(shared == "kept\n", "the shared partition has {shared:?}");
@@ -173,9 +182,12 @@ fn runs(site: &Site, release: Release, stateroot: &str, before: Mark) -> Result<
     Ok(())
 }
 
-fn finalize(site: &Site, stays: &str) -> Result<()> {
+fn finalize(site: &Site, stays: Installed) -> Result<()> {
     site.go("Idle")?;
     let left = site.stateroots()?;
-    ensure!(left == [stays], "{left:?} are left instead of {stays}");
+    ensure!(
+        left == [stays.stateroot],
+        "{left:?} are left instead of {stays:?}"
+    );
     Ok(())
 }
