@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
@@ -34,14 +34,25 @@ pub enum Moment {
 /// What of this crate decides what a machine that serves is like.
 const SOURCES: [&str; 2] = [include_str!("hardware.rs"), include_str!("accelerator.rs")];
 
-/// The lab and what is kept in it. One scenario runs at a time: all have the same address.
+/// A lab with a registry in it. One scenario runs at a time: all have the same address. For several at once there are
+/// several grounds ([`Ground::beside`]), which share what is kept.
 #[derive(Debug)]
 pub struct Ground {
-    kept: Mutex<BTreeMap<Moment, Frozen>>,
+    /// Runs as long as this does. Declared before the lab, and so gone before it.
+    _registry: Registry,
+    lab: Arc<Lab>,
+    shared: Arc<Shared>,
+}
+
+/// What was made once for all grounds.
+#[derive(Debug)]
+struct Shared {
     config: NodeConfig,
     supply: PathBuf,
-    /// Declared before the lab, and so gone before it.
-    registry: Registry,
+    /// What registries begin with.
+    storage: PathBuf,
+    kept: Mutex<BTreeMap<Moment, Frozen>>,
+    /// In whose directory all this is.
     lab: Arc<Lab>,
 }
 
@@ -58,18 +69,11 @@ impl Ground {
             seeds.push(seed_storage(*release, &agent)?);
         }
         let lab = Arc::new(Lab::new(purpose)?);
-        lab.add_address(config.address)?;
-        let storage = lab.dir().join("registry-storage");
+        let storage = lab.dir().join("seeds");
         fs::create_dir(&storage).with_context(|| format!("creating {}", storage.display()))?;
         for seed in seeds {
-            succeed(
-                Command::new("cp")
-                    .args(["-a", "--reflink=auto"])
-                    .arg(seed.join("."))
-                    .arg(&storage),
-            )?;
+            copy_tree(&seed, &storage)?;
         }
-        let registry = lab.start_metered_registry(&storage)?;
         let brought = lab.dir().join("brought");
         fs::create_dir(&brought).with_context(|| format!("creating {}", brought.display()))?;
         fs::copy(&agent, brought.join("lifecycle-agent"))
@@ -77,12 +81,36 @@ impl Ground {
         fs::write(brought.join("lifecycle-agent.service"), AGENT_UNIT)
             .context("writing the agent's unit")?;
         let supply = supply::with(lab.dir(), &brought)?;
-        Ok(Ground {
-            kept: Mutex::default(),
+        let shared = Shared {
             config,
             supply,
-            registry,
+            storage,
+            kept: Mutex::default(),
+            lab: Arc::clone(&lab),
+        };
+        Ground::open(lab, Arc::new(shared))
+    }
+
+    /// One more ground like this one, for what happens there at the same time. It has its own lab and registry, and shares
+    /// the moments that are kept.
+    ///
+    /// # Errors
+    /// When its lab cannot be made.
+    pub fn beside(&self) -> Result<Ground> {
+        let lab = Arc::new(Lab::new("beside")?);
+        Ground::open(lab, Arc::clone(&self.shared))
+    }
+
+    fn open(lab: Arc<Lab>, shared: Arc<Shared>) -> Result<Ground> {
+        lab.add_address(shared.config.address)?;
+        let storage = lab.dir().join("registry-storage");
+        fs::create_dir(&storage).with_context(|| format!("creating {}", storage.display()))?;
+        copy_tree(&shared.storage, &storage)?;
+        let registry = lab.start_metered_registry(&storage)?;
+        Ok(Ground {
+            _registry: registry,
             lab,
+            shared,
         })
     }
 
@@ -92,20 +120,13 @@ impl Ground {
         &self.lab
     }
 
-    /// The registry with the seeds.
-    #[must_use]
-    pub fn registry(&self) -> &Registry {
-        &self.registry
-    }
-
     /// A site that is at `moment` now, lived through once and then kept as long as the ground is.
     ///
     /// # Errors
     /// When the way there fails.
     pub fn at(&self, moment: Moment) -> Result<Site> {
-        let frozen = self
-            .reach(moment)
-            .with_context(|| format!("on the way to the moment {moment:?}"))?;
+        let reached = self.reach(&mut self.kept(), moment);
+        let frozen = reached.with_context(|| format!("on the way to the moment {moment:?}"))?;
         self.start(&frozen)
     }
 
@@ -114,42 +135,51 @@ impl Ground {
     /// # Errors
     /// When QEMU does not start.
     pub fn start(&self, frozen: &Frozen) -> Result<Site> {
-        let address = self.config.address;
-        Vm::start(&self.lab, address, frozen, Some(&self.supply)).map(Site::new)
+        let Shared { config, supply, .. } = &*self.shared;
+        Vm::start(&self.lab, config.address, frozen, Some(supply)).map(Site::new)
     }
 
-    fn reach(&self, moment: Moment) -> Result<Frozen> {
-        if let Some(frozen) = self.kept().get(&moment) {
+    /// Whoever comes first lives through the moment; the others wait for it.
+    fn reach(&self, kept: &mut BTreeMap<Moment, Frozen>, moment: Moment) -> Result<Frozen> {
+        if let Some(frozen) = kept.get(&moment) {
             return Ok(frozen.clone());
         }
+        let go = |stage: &'static str| move |site: &Site| site.go(stage).map(drop);
         let frozen = match moment {
-            Moment::Serving => serving(&self.config)?,
-            Moment::Idle => self.next(Moment::Serving, moment, install_agent)?,
-            Moment::Prepared => {
-                self.next(Moment::Idle, moment, |site| site.go("Prep").map(drop))?
-            }
-            Moment::Upgraded => self.next(Moment::Prepared, moment, |site| {
-                site.go("Upgrade").map(drop)
-            })?,
+            Moment::Serving => serving(&self.shared.config)?,
+            Moment::Idle => self.next(kept, Moment::Serving, moment, install_agent)?,
+            Moment::Prepared => self.next(kept, Moment::Idle, moment, go("Prep"))?,
+            Moment::Upgraded => self.next(kept, Moment::Prepared, moment, go("Upgrade"))?,
         };
-        self.kept().insert(moment, frozen.clone());
+        kept.insert(moment, frozen.clone());
         Ok(frozen)
     }
 
     fn next(
         &self,
+        kept: &mut BTreeMap<Moment, Frozen>,
         from: Moment,
         to: Moment,
         live: impl FnOnce(&Site) -> Result<()>,
     ) -> Result<Frozen> {
-        let site = self.start(&self.reach(from)?)?;
+        let site = self.start(&self.reach(kept, from)?)?;
         live(&site).map_err(|error| site.with_evidence(error))?;
-        site.vm.freeze(&self.lab.dir().join(format!("{to:?}")))
+        let dir = self.shared.lab.dir().join(format!("{to:?}"));
+        site.vm.freeze(&dir)
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, BTreeMap<Moment, Frozen>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn kept(&self) -> MutexGuard<'_, BTreeMap<Moment, Frozen>> {
+        let kept = self.shared.kept.lock();
+        kept.unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn copy_tree(from: &Path, into: &Path) -> Result<()> {
+    let mut copy = Command::new("cp");
+    copy.args(["-a", "--reflink=auto"])
+        .arg(from.join("."))
+        .arg(into);
+    succeed(&mut copy).map(drop)
 }
 
 /// A node without agent whose API serves, booted once and then kept in the cache.

@@ -46,6 +46,7 @@ mod frozen;
 pub mod ground;
 mod guest;
 mod hardware;
+pub mod lanes;
 pub mod libvirt;
 mod machine;
 mod qmp;

@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -28,6 +28,8 @@ enum Action {
     Suite {
         /// Only those whose name contains this; may be given several times.
         names: Vec<String>,
+        #[command(flatten)]
+        lanes: Lanes,
         /// Print the names and play nothing.
         #[arg(long)]
         list: bool,
@@ -39,6 +41,8 @@ enum Action {
         /// How many times.
         #[arg(long)]
         cuts: usize,
+        #[command(flatten)]
+        lanes: Lanes,
         /// The file that the results are added to; the table counts all that are in it. Usually in the cache.
         #[arg(long)]
         results: Option<PathBuf>,
@@ -62,14 +66,34 @@ enum Action {
     },
 }
 
+#[derive(clap::Args)]
+struct Lanes {
+    /// How many machines run at once. Usually one for each processor, if there are 4 GiB of memory for each.
+    #[arg(long)]
+    lanes: Option<usize>,
+}
+
+impl Lanes {
+    fn count(&self) -> Result<usize> {
+        self.lanes.map_or_else(vm::lanes::usual, Ok)
+    }
+}
+
 fn main() -> Result<()> {
     match Arguments::parse().action {
-        Action::Suite { names, list } => suite(&names, list),
+        Action::Suite { names, lanes, list } => suite(&names, &lanes, list),
         Action::Smoke => smoke(),
-        Action::Power { cuts, results } => {
+        Action::Power {
+            cuts,
+            lanes,
+            results,
+        } => {
             let results = results.map_or_else(vm::soak::usual_results, Ok)?;
             let ground = Ground::prepare("soak", &[Release::V4_17_4])?;
-            println!("{}", vm::soak::power(&ground, cuts, &results)?);
+            println!(
+                "{}",
+                vm::soak::power(&ground, cuts, lanes.count()?, &results)?
+            );
             Ok(())
         }
         Action::Shell { at } => {
@@ -112,7 +136,7 @@ fn main() -> Result<()> {
     }
 }
 
-fn suite(names: &[String], list: bool) -> Result<()> {
+fn suite(names: &[String], lanes: &Lanes, list: bool) -> Result<()> {
     let chosen = |scenario: &Scenario| {
         names.is_empty() || names.iter().any(|name| scenario.name.contains(name))
     };
@@ -124,19 +148,27 @@ fn suite(names: &[String], list: bool) -> Result<()> {
         return Ok(());
     }
     ensure!(!scenarios.is_empty(), "no scenario is called {names:?}");
-    println!("accelerator: {}", Accelerator::find()?.name());
+    let lanes = lanes.count()?;
+    println!(
+        "accelerator: {}; machines at once: {lanes}",
+        Accelerator::find()?.name()
+    );
     let ground = Ground::prepare(
         "suite",
         &[Release::V4_17_4, Release::V4_17_5, Release::V4_18_1],
     )?;
-    let mut played = Vec::new();
+    let played = Mutex::new(Vec::new());
     println!("{}", scenario::head());
-    for scenario in &scenarios {
-        let one = scenario::play(&ground, scenario);
+    vm::lanes::work(&ground, lanes, &scenarios, |ground, scenario| {
+        let one = scenario::play(ground, scenario);
         println!("{}", scenario::line(&one));
-        played.push(one);
-    }
+        played
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(one);
+    })?;
     drop(ground);
+    let played = played.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!("{}", scenario::verdict(&played));
     let all = played.iter().all(scenario::Played::passed);
     ensure!(all, "some scenarios did not pass");

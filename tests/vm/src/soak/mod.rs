@@ -8,6 +8,7 @@ mod results;
 
 use std::fs;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,6 +17,7 @@ use boxed::site::conditions;
 use crate::fault::TARGET;
 use crate::frozen::Frozen;
 use crate::ground::{Ground, Moment};
+use crate::lanes;
 use crate::machine::{BOOT_LIMIT, INITRAMFS};
 use crate::serial::Mark;
 use crate::site::Site;
@@ -39,39 +41,35 @@ struct Start {
     phases: Vec<Phase>,
 }
 
-/// Cuts the power `cuts` times, adds each result to the file `results`, and returns the table of all that are in it.
+/// Cuts the power `cuts` times, in `lanes` machines at once, adds each result to the file `results`, and returns the table
+/// of all that are in it.
 ///
 /// # Errors
 /// When a node did not come to a good end, after all cuts; when the undisturbed way fails.
-pub fn power(ground: &Ground, cuts: usize, results: &Path) -> Result<String> {
+pub fn power(ground: &Ground, cuts: usize, lanes: usize, results: &Path) -> Result<String> {
     let starts = prepare(ground)?;
-    let mut all = Results::read(results)?;
-    let mut random = fastrand::Rng::new();
-    let mut failures = Vec::new();
-    for number in 1..=cuts {
-        let (start, phase) = draw(&starts, &all, &mut random);
-        let name = format!("{}: {}", start.name, phase.name);
-        let after = phase.lasts.mul_f64(random.f64());
+    let all = Mutex::new(Results::open(results)?);
+    let numbers: Vec<usize> = (1..=cuts).collect();
+    let failures = Mutex::new(Vec::new());
+    lanes::work(ground, lanes, &numbers, |ground, number| {
+        let (start, phase, name) = draw(&starts, &mut locked(&all));
+        let after = phase.lasts.mul_f64(fastrand::f64());
         let begun = Instant::now();
-        let end = match cut(ground, start, phase, after) {
-            Ok(end) => end,
-            Err(error) => {
-                println!(
-                    "cut {number}, {name} after {:.2} s: {error:#}",
-                    after.as_secs_f64()
-                );
-                failures.push(name.clone());
-                End::Lost
-            }
-        };
+        let cut = cut(ground, start, phase, after);
         let seconds = begun.elapsed().as_secs_f64();
+        let end = *cut.as_ref().unwrap_or(&End::Lost);
         println!(
-            "cut {number} of {cuts}: {name} after {:.2} s: {end:?} in {seconds:.0} s",
-            after.as_secs_f64()
+            "cut {number} of {cuts}: {name} after {:.2} s: {} in {seconds:.0} s",
+            after.as_secs_f64(),
+            end.name()
         );
-        all.add(results, &name, after.as_secs_f64(), seconds, end)?;
-    }
-    let table = all.table();
+        let kept = locked(&all).add(&name, after.as_secs_f64(), seconds, end);
+        if let Err(error) = cut.and(kept) {
+            println!("{name}: {error:#}");
+            locked(&failures).push(name);
+        }
+    })?;
+    let (table, failures) = (locked(&all).table(), locked(&failures));
     ensure!(
         failures.is_empty(),
         "{table}\nlost in: {}",
@@ -80,19 +78,24 @@ pub fn power(ground: &Ground, cuts: usize, results: &Path) -> Result<String> {
     Ok(table)
 }
 
-/// The phase with the fewest hits; among equals, one by chance.
-fn draw<'s>(
-    starts: &'s [Start],
-    results: &Results,
-    random: &mut fastrand::Rng,
-) -> (&'s Start, &'s Phase) {
-    let mut every: Vec<(&Start, &Phase)> = starts
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The phase with the fewest hits, those that are under way included; among equals, one by chance. With its full name.
+fn draw<'s>(starts: &'s [Start], results: &mut Results) -> (&'s Start, &'s Phase, String) {
+    let mut every: Vec<(&Start, &Phase, String)> = starts
         .iter()
-        .flat_map(|start| start.phases.iter().map(move |phase| (start, phase)))
+        .flat_map(|start| {
+            let phases = start.phases.iter();
+            phases.map(move |phase| (start, phase, format!("{}: {}", start.name, phase.name)))
+        })
         .collect();
-    random.shuffle(&mut every);
-    every.sort_by_key(|(start, phase)| results.hits(&format!("{}: {}", start.name, phase.name)));
-    every[0]
+    fastrand::shuffle(&mut every);
+    every.sort_by_key(|(_, _, name)| results.hits(name));
+    let drawn = every.swap_remove(0);
+    results.draw(&drawn.2);
+    drawn
 }
 
 /// The moments to start from, each with the phases that an undisturbed run from there has.

@@ -25,11 +25,13 @@ pub(super) struct Phase {
 
 /// Lets both releases tell each step of the agent's on the console as soon as it is in the journal of the system.
 pub(super) fn tell(site: &Site) -> Result<()> {
-    let steps = r#"s/.*step started.*step[":=]*"\([a-z0-9-]*\)".*/MINI-SNO step: \1/p"#;
+    let steps = r#"s/.*step started.*step[":=]*"\([a-z0-9-]*\)".*/\1/p"#;
     site.change_sysroot(&format!(
         r#"for etc in /etc $(echo /sysroot/ostree/deploy/{TARGET}/deploy/*.0/etc); do
 cat >$etc/mini-sno-tell <<'END'
-journalctl --boot --follow --lines=all --output=cat | sed --unbuffered --quiet '{steps}' >/dev/ttyS0
+# The console is opened for each line: getty hangs up whoever has it open when it starts.
+journalctl --boot --follow --lines=all --output=cat | sed --unbuffered --quiet '{steps}' |
+    while read -r step; do echo "{STEP}$step" >/dev/ttyS0; done
 END
 cat >$etc/systemd/system/mini-sno-tell.service <<'END'
 [Unit]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -20,7 +20,8 @@ pub(super) enum End {
 }
 
 impl End {
-    fn name(self) -> &'static str {
+    /// In a word.
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Completed => "completed",
             Self::Returned => "returned",
@@ -29,21 +30,28 @@ impl End {
     }
 }
 
-/// The results of all runs so far, in the order of their phases' names.
-#[derive(Debug, Default)]
+/// The results of all runs so far, in the order in which they came.
+#[derive(Debug)]
 pub(super) struct Results {
+    path: PathBuf,
     cuts: Vec<(String, String)>,
+    /// The phases of cuts that have not come to an end yet.
+    drawn: Vec<String>,
 }
 
 impl Results {
     /// What the file has; none is an empty one.
-    pub(super) fn read(path: &Path) -> Result<Results> {
+    pub(super) fn open(path: &Path) -> Result<Results> {
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
         };
-        let mut results = Results::default();
+        let mut results = Results {
+            path: path.to_owned(),
+            cuts: Vec::new(),
+            drawn: Vec::new(),
+        };
         for (at, line) in text.lines().enumerate() {
             let value: Value = serde_json::from_str(line)
                 .with_context(|| format!("line {} of {}", at + 1, path.display()))?;
@@ -53,29 +61,31 @@ impl Results {
         Ok(results)
     }
 
-    /// How often `phase` was hit.
+    /// How often `phase` was hit or is about to be.
     pub(super) fn hits(&self, phase: &str) -> usize {
-        self.cuts.iter().filter(|(name, _)| name == phase).count()
+        let hit = self.cuts.iter().map(|(name, _)| name);
+        hit.chain(&self.drawn).filter(|name| *name == phase).count()
     }
 
-    /// Adds one to the file and here.
-    pub(super) fn add(
-        &mut self,
-        path: &Path,
-        phase: &str,
-        after: f64,
-        seconds: f64,
-        end: End,
-    ) -> Result<()> {
+    /// Counts a cut that is about to be.
+    pub(super) fn draw(&mut self, phase: &str) {
+        self.drawn.push(phase.to_owned());
+    }
+
+    /// Adds what one came to, to the file and here.
+    pub(super) fn add(&mut self, phase: &str, after: f64, seconds: f64, end: End) -> Result<()> {
+        if let Some(at) = self.drawn.iter().position(|name| name == phase) {
+            self.drawn.swap_remove(at);
+        }
+        self.cuts.push((phase.to_owned(), end.name().to_owned()));
         let line = json!({"phase": phase, "after_s": after, "end": end.name(), "seconds": seconds});
+        let path = &self.path;
         let mut file = OpenOptions::new()
             .create(true)
             .append(true)
             .open(path)
             .with_context(|| format!("opening {}", path.display()))?;
-        writeln!(file, "{line}").with_context(|| format!("writing {}", path.display()))?;
-        self.cuts.push((phase.to_owned(), end.name().to_owned()));
-        Ok(())
+        writeln!(file, "{line}").with_context(|| format!("writing {}", path.display()))
     }
 
     /// A line for each phase, and the last line.
@@ -117,13 +127,15 @@ mod tests {
     fn runs_add_up_and_what_is_neither_is_lost() -> Result<()> {
         let dir = tempfile::tempdir()?;
         let path = dir.path().join("results");
-        let mut first = Results::read(&path)?;
-        first.add(&path, "upgrade: reboot", 0.5, 90.0, End::Completed)?;
-        first.add(&path, "upgrade: reboot", 0.1, 95.0, End::Returned)?;
-        let mut second = Results::read(&path)?;
+        let mut first = Results::open(&path)?;
+        first.draw("upgrade: reboot");
+        assert_eq!(first.hits("upgrade: reboot"), 1);
+        first.add("upgrade: reboot", 0.5, 90.0, End::Completed)?;
+        first.add("upgrade: reboot", 0.1, 95.0, End::Returned)?;
+        let mut second = Results::open(&path)?;
         assert_eq!(second.hits("upgrade: reboot"), 2);
-        second.add(&path, "rollback: set-default", 0.0, 60.0, End::Lost)?;
-        let table = Results::read(&path)?.table();
+        second.add("rollback: set-default", 0.0, 60.0, End::Lost)?;
+        let table = Results::open(&path)?.table();
         assert!(
             table.ends_with("\nsoak: 3 cuts, 1 completed, 1 returned, 1 lost"),
             "{table}"
