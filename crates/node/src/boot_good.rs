@@ -7,9 +7,10 @@ use planner::{
     Noted, judge_boot,
 };
 
+use crate::PortResult;
+use crate::observe::only_booted;
 use crate::ports::{BootFallback, Clock, Files, Ostree, Ports};
 use crate::record::{self, Record};
-use crate::{PortError, PortResult};
 
 /// The ports that are there early in a boot: no API server, no D-Bus, no network.
 #[derive(Clone, Copy)]
@@ -58,7 +59,12 @@ pub fn boot_good(ports: &EarlyPorts<'_>) -> PortResult<BootAct> {
         // As in every boot without an upgrade: libostree is not even asked.
         return Ok(BootAct::Nothing);
     }
-    let (booted, default) = booted(ports.ostree)?;
+    let deployments = ports.ostree.deployments()?;
+    let booted = only_booted(&deployments)?;
+    // The first of the list, which has at least that one.
+    let default = deployments
+        .first()
+        .map_or_else(|| booted.clone(), |first| first.id.clone());
     let boot_id = ports.clock.boot_id().0;
     let act = judge_boot(&BootFacts {
         booted: &booted,
@@ -81,19 +87,6 @@ pub fn boot_good(ports: &EarlyPorts<'_>) -> PortResult<BootAct> {
         }
     }
     Ok(act)
-}
-
-/// The booted deployment, and what boots by default.
-fn booted(ostree: &dyn Ostree) -> PortResult<(DeploymentId, DeploymentId)> {
-    let deployments = ostree.deployments()?;
-    let mut booted = deployments.iter().filter(|found| found.booted);
-    match (booted.next(), booted.next(), deployments.first()) {
-        (Some(only), None, Some(default)) => Ok((only.id.clone(), default.id.clone())),
-        _ => Err(PortError::plain(
-            ErrorKind::Transient,
-            "the booted deployment is not known",
-        )),
-    }
 }
 
 /// All attempts are there again, for the origin's entry as it is named now: the list may have been written anew since.

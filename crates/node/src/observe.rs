@@ -33,7 +33,10 @@ pub fn observe(
     cluster: ClusterKnowledge,
 ) -> PortResult<Facts> {
     let deployments = ports.ostree.deployments();
-    let booted = booted(&deployments);
+    let booted = match &deployments {
+        Ok(deployments) => only_booted(deployments).map_err(|error| engine::error_chain(&error)),
+        Err(error) => Err(engine::error_chain(error)),
+    };
     let deployments = deployments.unwrap_or_default();
     let handover: Option<HandoverStamp> = tolerant(record::read(ports.files, Record::Handover))?;
     let target: Option<TargetRecord> = tolerant(record::read(ports.files, Record::Target))?;
@@ -260,29 +263,15 @@ fn look(ports: &Ports<'_>, pin: Option<&SeedPin>) -> NodeKnowledge {
     }
 }
 
-/// Exactly one booted deployment, or why not.
+/// Exactly one booted deployment, or why not: what it says is shown to people.
 pub(crate) fn only_booted(deployments: &[Deployment]) -> PortResult<DeploymentId> {
     let mut booted = deployments.iter().filter(|found| found.booted);
-    match (booted.next(), booted.next()) {
-        (Some(only), None) => Ok(only.id.clone()),
-        _ => Err(PortError::plain(
-            ErrorKind::Transient,
-            "the booted deployment is not known",
-        )),
-    }
-}
-
-/// The same, in words for people.
-fn booted(deployments: &PortResult<Vec<Deployment>>) -> Result<DeploymentId, String> {
-    let deployments = deployments
-        .as_ref()
-        .map_err(|error| engine::error_chain(error))?;
-    let mut booted = deployments.iter().filter(|deployment| deployment.booted);
-    match (booted.next(), booted.next()) {
-        (Some(only), None) => Ok(only.id.clone()),
-        (None, _) => Err("no deployment is known to be booted".to_owned()),
-        (Some(_), Some(_)) => Err("more than one deployment is listed as booted".to_owned()),
-    }
+    let why = match (booted.next(), booted.next()) {
+        (Some(only), None) => return Ok(only.id.clone()),
+        (None, _) => "no deployment is known to be booted",
+        (Some(_), Some(_)) => "more than one deployment is listed as booted",
+    };
+    Err(PortError::plain(ErrorKind::Transient, why))
 }
 
 /// A damaged record counts as none; it was reported where it was read.

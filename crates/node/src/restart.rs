@@ -2,17 +2,16 @@
 
 use api::{
     HandoverStamp, ImageBasedUpgrade, ImageBasedUpgradeStatus, OcpVersion, SeedImageRef, Stage,
-    StaterootName, Timestamp, handover, saved_cr,
+    StaterootName, Timestamp,
 };
-use planner::{ErrorKind, FailedBoot, Occasion, Saved, Side, TargetRecord, Verdict};
+use planner::{ErrorKind, FailedBoot, Occasion, Side, TargetRecord, Verdict};
 
+use crate::PortResult;
 use crate::observe::{has_logs, only_booted};
 use crate::ports::{NodePath, Ports};
 use crate::record::{self, Record};
-use crate::{PortResult, steps};
+use crate::saved::{self, Saved};
 
-/// Longest saved object that is read, bytes. An object in etcd is at most 1.5 MiB.
-const LIMIT: u64 = 8 << 20;
 /// Where a saved object goes that does not count.
 const QUARANTINE: &str = "/var/lib/lca/ibu.json.quarantined";
 
@@ -32,24 +31,13 @@ pub enum Restored {
 /// Makes the live object what it must be after a start. Can be repeated at any point; the API server must answer.
 pub fn restore_saved(ports: &Ports<'_>) -> PortResult<Restored> {
     let path = NodePath::booted(api::path::SAVED_IBU);
-    let bytes = match ports.files.read(&path, LIMIT) {
-        Ok(Some(bytes)) => bytes,
-        Ok(None) => {
-            ports.cluster.ensure_upgrade()?;
-            return Ok(Restored::Nothing);
-        }
-        Err(error) if error.kind() == ErrorKind::Permanent => {
-            return quarantine(ports, &[], &engine::error_chain(&error));
-        }
-        Err(error) => return Err(error),
+    let Some(Saved { bytes, object }) = saved::read(ports, &path)? else {
+        ports.cluster.ensure_upgrade()?;
+        return Ok(Restored::Nothing);
     };
-    let mut ibu = match saved_cr::parse(&bytes) {
-        Ok(ibu) => ibu,
-        Err(error) => return quarantine(ports, &bytes, &engine::error_chain(&error)),
-    };
-    let stamp = match handover::take_stamp(&mut ibu) {
-        Ok(stamp) => stamp,
-        Err(error) => return quarantine(ports, &bytes, &engine::error_chain(&error)),
+    let (mut ibu, stamp) = match object {
+        Ok(stamped) => stamped,
+        Err(why) => return quarantine(ports, &bytes, &why),
     };
     let deployments = ports.ostree.deployments()?;
     let booted = only_booted(&deployments)?;
@@ -64,10 +52,10 @@ pub fn restore_saved(ports: &Ports<'_>) -> PortResult<Restored> {
         }
         _ => false,
     };
-    let verdict = planner::restore(&Saved {
+    let verdict = planner::restore(&planner::Saved {
         stamp: stamp.as_ref(),
         target: target.as_ref(),
-        says_more: steps::says_more(&ibu),
+        says_more: saved::says_more(&ibu),
         booted: &booted,
         boot_id: &ports.clock.boot_id().0,
         stateroots: &stateroots,

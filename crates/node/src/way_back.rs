@@ -9,7 +9,7 @@ use crate::agent::Agent;
 use crate::observe::only_booted;
 use crate::ports::{Deployment, NodePath, Ports};
 use crate::record::{self, Record};
-use crate::{PortError, PortResult, steps};
+use crate::{PortError, PortResult, saved};
 
 /// The deployment to return to from the target that is booted: exactly the one that the pivot's stamp names, in the record that was
 /// made of it or in the saved object that it came in. Without a stamp that can be read (torn, or the Go original's, which writes
@@ -31,7 +31,7 @@ pub(crate) fn origin(
     if let Some(stamp) = handover {
         return Ok(exactly(stamp).cloned());
     }
-    let waiting = steps::read_saved(ports, &NodePath::booted(api::path::SAVED_IBU))?;
+    let waiting = saved::readable(ports, &NodePath::booted(api::path::SAVED_IBU))?;
     if let Some((_, Some(stamp))) = waiting
         && stamp.target.stateroot == booted.stateroot
     {
@@ -42,8 +42,8 @@ pub(crate) fn origin(
     names.dedup();
     let mut named = Vec::new();
     for name in &names {
-        if let Some((ibu, stamp)) = steps::saved_in(ports, name)?
-            && steps::names_target(&ibu, stamp.as_ref(), booted)
+        if let Some((ibu, stamp)) = saved::in_stateroot(ports, name)?
+            && saved::names_target(&ibu, stamp.as_ref(), booted)
         {
             let id = stamp.as_ref().map_or_else(|| first(name), exactly);
             named.extend(id);

@@ -19,7 +19,7 @@ pub use redact::redact;
 
 use crate::ports::{Files, NodePath, Ports};
 use crate::record::{self, Record};
-use crate::{PortError, PortResult, steps};
+use crate::{PortError, PortResult, saved};
 
 /// What says that a bundle is whole, and what it is of.
 pub const MANIFEST: &str = "bundle.json";
@@ -218,7 +218,7 @@ fn upgrade_to(ports: &Ports<'_>, target: &DeploymentId) -> Option<String> {
         let found = record::read_at::<HandoverStamp>(ports.files, path);
         found.ok().flatten()
     };
-    let saved = |stateroot| steps::saved_in(ports, stateroot).ok()??.1;
+    let saved = |stateroot| saved::in_stateroot(ports, stateroot).ok()??.1;
     let own = Record::Handover.path_in(&target.stateroot);
     let stateroots = ports.ostree.stateroots().unwrap_or_default();
     let records = [own, Record::Handover.path()];

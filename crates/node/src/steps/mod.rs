@@ -19,7 +19,7 @@ pub use first_boot::{document, seed_info};
 pub(crate) use pins::unpinned;
 pub use stateroot::VAR_UNPACKED;
 pub(crate) use stateroot::is_ours;
-pub(crate) use verdict::{monitor_armed, names_target, read_saved, saved_in, says_more};
+pub(crate) use verdict::monitor_armed;
 
 use engine::{Presence, Progress, StepContext, StepError, Unit, Work};
 use planner::{ErrorKind, Step};

@@ -1,17 +1,11 @@
 //! Deciding whether the target stays, and what follows.
 
 use api::verdict::{Judge, Outcome, Verdict};
-use api::{
-    DeploymentId, HandoverStamp, ImageBasedUpgrade, OcpVersion, Stage, StaterootName, Timestamp,
-    handover, saved_cr,
-};
+use api::{DeploymentId, StaterootName, Timestamp, handover, saved_cr};
 use planner::{ErrorKind, Occasion, Side};
 
 use crate::ports::{NodePath, Ports, Root, UnitState};
-use crate::{PortError, PortResult, verdict};
-
-/// Longest saved object that is read, bytes. An object in etcd is at most 1.5 MiB.
-const LIMIT: u64 = 8 << 20;
+use crate::{PortError, PortResult, saved, verdict};
 
 pub(super) fn record(
     ports: &Ports<'_>,
@@ -28,74 +22,17 @@ pub(super) fn record(
     Ok(())
 }
 
-/// The object that a stateroot keeps, with the stamp that it has; `None` where there is none that can be read.
-pub(crate) fn saved_in(
-    ports: &Ports<'_>,
-    stateroot: &StaterootName,
-) -> PortResult<Option<(ImageBasedUpgrade, Option<HandoverStamp>)>> {
-    read_saved(
-        ports,
-        &NodePath::in_stateroot(stateroot, api::path::SAVED_IBU),
-    )
-}
-
-/// The same at any path.
-pub(crate) fn read_saved(
-    ports: &Ports<'_>,
-    path: &NodePath,
-) -> PortResult<Option<(ImageBasedUpgrade, Option<HandoverStamp>)>> {
-    let bytes = match ports.files.read(path, LIMIT) {
-        Ok(bytes) => bytes.unwrap_or_default(),
-        Err(error) if error.kind() == ErrorKind::Permanent => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let Ok(mut ibu) = saved_cr::parse(&bytes) else {
-        return Ok(None);
-    };
-    Ok(match handover::take_stamp(&mut ibu) {
-        Ok(stamp) => Some((ibu, stamp)),
-        Err(_) => None,
-    })
-}
-
-/// Whether a saved object was saved for an upgrade to this target; without a stamp, as the Go original writes it, its spec's
-/// version says so.
-pub(crate) fn names_target(
-    ibu: &ImageBasedUpgrade,
-    stamp: Option<&HandoverStamp>,
-    target: &DeploymentId,
-) -> bool {
-    match stamp {
-        Some(stamp) => stamp.target.stateroot == target.stateroot,
-        None => {
-            let version = ibu.spec.seed_version().parse::<OcpVersion>().ok();
-            version.map(|version| StaterootName::for_version(&version))
-                == Some(target.stateroot.clone())
-        }
-    }
-}
-
 /// Whether nothing is left to tell: the copy says more than was written beforehand, or is none that may be written to.
 pub(super) fn told(
     ports: &Ports<'_>,
     origin: &StaterootName,
     target: &DeploymentId,
 ) -> PortResult<bool> {
-    let Some((ibu, stamp)) = saved_in(ports, origin)? else {
+    let Some((ibu, stamp)) = saved::in_stateroot(ports, origin)? else {
         tracing::warn!(%origin, "the origin has no upgrade object of its own that can be read: it is returned to all the same");
         return Ok(true);
     };
-    Ok(!names_target(&ibu, stamp.as_ref(), target) || says_more(&ibu))
-}
-
-/// A rollback was asked for, or the upgrade has failed with a text other than the one that is written beforehand.
-pub(crate) fn says_more(ibu: &ImageBasedUpgrade) -> bool {
-    let failure = ibu
-        .status
-        .as_ref()
-        .and_then(|status| planner::failure_text(status, Stage::Upgrade));
-    ibu.spec.stage() == Ok(Some(Stage::Rollback))
-        || failure.is_some_and(|text| text != api::message::UNCONTROLLED_ROLLBACK)
+    Ok(!saved::names_target(&ibu, stamp.as_ref(), target) || saved::says_more(&ibu))
 }
 
 pub(super) fn tell_origin(
@@ -107,7 +44,7 @@ pub(super) fn tell_origin(
     if told(ports, origin, target)? {
         return Ok(());
     }
-    let Some((mut ibu, stamp)) = saved_in(ports, origin)? else {
+    let Some((mut ibu, stamp)) = saved::in_stateroot(ports, origin)? else {
         return Ok(());
     };
     let path = NodePath::in_stateroot(origin, api::path::SAVED_IBU);
