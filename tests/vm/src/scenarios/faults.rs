@@ -21,7 +21,7 @@ const BY_CONTROLLER: &str = "Rollback due to upgrade failure: the saved ImageBas
 /// Seconds that a new release has where only the deadline ends its trouble.
 const DEADLINE: u32 = 90;
 
-pub(super) const SCENARIOS: [Scenario; 14] = [
+pub(super) const SCENARIOS: [Scenario; 15] = [
     fault("kernel panic in the new release", |site| {
         site.add_kernel_argument(fault::TARGET, "rd.testfail=panic")?;
         returns(site, BY_LOADER)
@@ -37,6 +37,11 @@ pub(super) const SCENARIOS: [Scenario; 14] = [
         fault::in_target(site, broken)?;
         returns(site, BY_LOADER)
     }),
+    Scenario {
+        name: "emergency mode, for want of a mount",
+        from: Moment::Idle,
+        play: emergency,
+    },
     fault("post-pivot failing for good", |site| {
         let document = "/var/opt/openshift/cluster-configuration/manifest.json";
         let change = r#"jq '.machine_networks = ["2001:db8::/64"]'"#;
@@ -109,6 +114,16 @@ const fn fault(name: &'static str, play: fn(&mut Site) -> Result<Outcome>) -> Sc
         from: Moment::Prepared,
         play,
     }
+}
+
+/// Nothing that a boot usually starts runs there, the scripts of the other faults neither: the deadline is the user's own.
+fn emergency(site: &mut Site) -> Result<Outcome> {
+    let spec = json!({"autoRollbackOnFailure": {"initMonitorTimeoutSeconds": DEADLINE}});
+    site.object(|object| object.patch(&json!({"spec": spec})))?;
+    site.go("Prep")?;
+    let mount = "/dev/disk/by-label/nowhere /mnt ext4 x-systemd.device-timeout=5s 0 0";
+    fault::in_target(site, &format!("echo '{mount}' >>$new/etc/fstab"))?;
+    returns(site, BY_MONITOR)
 }
 
 /// The upgrade object that waits in the new release is damaged before anybody has read it there.
