@@ -1,14 +1,15 @@
 //! Kills and power failures at random moments: every run ends in the state of an undisturbed one.
 //!
-//! `LCA_KILLS` (default 4) is how often the agent is killed in one Prep, `LCA_STOPS` (default 1) how often the node
-//! is switched off in the middle of an upgrade, `LCA_SEED_STOPS` (default 1) how often a seed node is while it makes a seed.
+//! `LCA_KILLS` (default 4) is how often the agent is killed in one Prep, `LCA_STOPS` (default 1) how often nodes are
+//! switched off in the middle of an upgrade, up to four times in one, `LCA_SEED_STOPS` (default 1) how often a seed node is
+//! while it makes a seed.
 //! `LCA_RANDOM` repeats the moments of an earlier run; it is printed.
 
 #![expect(clippy::print_stdout, reason = "figures are part of the result")]
 
 use std::collections::BTreeMap;
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{iter, thread};
 
 use anyhow::{Context, Result, ensure};
 use boxed::moment::{Random, count};
@@ -240,38 +241,55 @@ fn kills_and_power_failures_change_nothing() -> Result<()> {
         calm.end.check(&End::of(&site)?, "kills")?;
         println!("after {kills} kills: same end");
     }
-    for number in 1..=count("LCA_STOPS", 1) {
+    let stops = count("LCA_STOPS", 1);
+    for before in (0..stops).step_by(STOPS_IN_ONE) {
+        let number = STOPS_IN_ONE.min(stops - before);
+        let moments = moments(number, whole, &mut random);
         let site = Site::boot("stop")?;
-        let moment = random.moment(whole);
+        upgrade_under_stops(&site, &moments)?;
+        let done = before + number;
+        let what = format!("stops up to {done} of {stops}, after {moments:.2?} of {whole:.2?}");
+        calm.end.check(&End::of(&site)?, &what)?;
+        println!("{what}: same end");
+    }
+    Ok(())
+}
+
+/// How often one upgrade loses its power at most: the init monitor goes back when a new release is started more than five
+/// times.
+const STOPS_IN_ONE: usize = 4;
+
+/// Moments of a run that lasts `whole`, each as the time since the one before.
+fn moments(number: usize, whole: Duration, random: &mut Random) -> Vec<Duration> {
+    let mut moments: Vec<Duration> = (0..number).map(|_| random.moment(whole)).collect();
+    moments.sort();
+    let before = iter::once(Duration::ZERO).chain(moments.clone());
+    let since = moments.iter().zip(before);
+    since.map(|(moment, before)| *moment - before).collect()
+}
+
+/// Upgrades while the power goes as long after the one before as `moments` say; boots do not count.
+fn upgrade_under_stops(site: &Site, moments: &[Duration]) -> Result<()> {
+    site.request_prep()?;
+    let mut asked = false;
+    for moment in moments {
         let begun = Instant::now();
-        site.request_prep()?;
-        let until_stop = || moment.saturating_sub(begun.elapsed());
-        let mut asked = false;
-        while !until_stop().is_zero() {
-            if !asked && prepared(&site) {
+        let left = || moment.saturating_sub(begun.elapsed());
+        while !left().is_zero() {
+            if !asked && prepared(site) {
                 site.request("Upgrade")?;
                 asked = true;
             }
-            thread::sleep(until_stop().min(Duration::from_millis(50)));
+            thread::sleep(left().min(Duration::from_millis(50)));
         }
         site.node.power_off_hard();
         site.node.boot()?;
-        if !asked {
-            site.wait_stage("Prep")?;
-            site.request("Upgrade")?;
-        }
-        site.wait_stage("Upgrade")?;
-        calm.end.check(
-            &End::of(&site)?,
-            &format!("stop {number} after {:.2} s", moment.as_secs_f32()),
-        )?;
-        println!(
-            "stop {number} after {:.2} s of {:.2} s: same end",
-            moment.as_secs_f32(),
-            whole.as_secs_f32()
-        );
     }
-    Ok(())
+    if !asked {
+        site.wait_stage("Prep")?;
+        site.request("Upgrade")?;
+    }
+    site.wait_stage("Upgrade").map(drop)
 }
 
 fn prepared(site: &Site) -> bool {
