@@ -33,9 +33,9 @@ struct Set {
     spec: Map<String, Value>,
 }
 
-/// The source registries of all mirror sets, in the order of the sets.
+/// The registries of all mirror sets' sources, each once, in the order of the sets: what stands before the first `/` (contract 3.7).
 pub(crate) async fn sources(connection: &Connection) -> PortResult<Vec<String>> {
-    let mut sources = Vec::new();
+    let mut sources: Vec<String> = Vec::new();
     for (kind, member, _) in SETS {
         for set in list_if_served::<Set>(connection, kind).await? {
             let mirrors = set
@@ -44,12 +44,15 @@ pub(crate) async fn sources(connection: &Connection) -> PortResult<Vec<String>> 
                 .and_then(Value::as_array)
                 .into_iter()
                 .flatten();
-            sources.extend(
-                mirrors
-                    .filter_map(|mirror| mirror.get("source")?.as_str())
-                    .filter(|source| !source.is_empty())
-                    .map(str::to_owned),
-            );
+            let registries = mirrors
+                .filter_map(|mirror| mirror.get("source")?.as_str())
+                .filter_map(|source| source.split('/').next())
+                .filter(|registry| !registry.is_empty());
+            for registry in registries {
+                if !sources.iter().any(|known| known == registry) {
+                    sources.push(registry.to_owned());
+                }
+            }
         }
     }
     Ok(sources)

@@ -152,11 +152,7 @@ fn everything_that_the_agent_must_know_is_read() {
             has_user_ca_bundle: false,
             proxy_config_map: String::new(),
             release_registry: "registry.example.com:5000".to_owned(),
-            mirror_sources: vec![
-                "quay.io/a".to_owned(),
-                "quay.io/b".to_owned(),
-                "quay.io/c".to_owned()
-            ],
+            mirror_sources: vec!["quay.io".to_owned()],
             nodes: vec!["sno".to_owned()],
             health: Health {
                 operators: vec!["console".to_owned(), "etcd".to_owned()],
