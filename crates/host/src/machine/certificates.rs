@@ -1,5 +1,6 @@
 //! How long the running release can be returned to: its certificates are renewed only while it runs (C 5.5).
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,8 @@ const KUBELET: [&str; 2] = [
     "var/lib/kubelet/pki/kubelet-client-current.pem",
     "var/lib/kubelet/pki/kubelet-server-current.pem",
 ];
-/// Directories of the static pods' certificates, below which `secrets/<name>/tls.crt` lie.
+/// Directories of the static pods' certificates, below which `secrets/<name>/*.crt` lie: `<pod>-certs`, and `<pod>-pod-<revision>`
+/// of which the last counts.
 const STATIC_PODS: &str = "etc/kubernetes/static-pod-resources";
 
 /// The earliest end among the certificates that can be read, in seconds since 1970. One of kubelet's has to be: the
@@ -64,12 +66,23 @@ fn static_pods(resources: &Path) -> Vec<PathBuf> {
         let entries = fs::read_dir(directory).into_iter().flatten().flatten();
         entries.map(|entry| entry.path()).collect()
     };
-    let secrets = below(resources)
-        .into_iter()
-        .flat_map(|pod| below(&pod.join("secrets")));
+    let mut latest: BTreeMap<String, (u64, PathBuf)> = BTreeMap::new();
+    for path in below(resources) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let revised = name.rsplit_once("-pod-");
+        let revised = revised.and_then(|(pod, at)| Some((pod, at.parse().ok()?)));
+        let (pod, revision) = revised.unwrap_or((&name, 0));
+        let known = latest.get(pod).map(|(known, _)| *known);
+        if known.is_none_or(|known| known < revision) {
+            latest.insert(pod.to_owned(), (revision, path.clone()));
+        }
+    }
+    let secrets = latest
+        .values()
+        .flat_map(|(_, pod)| below(&pod.join("secrets")));
     secrets
-        .map(|secret| secret.join("tls.crt"))
-        .filter(|path| path.is_file())
+        .flat_map(|secret| below(&secret))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "crt"))
         .collect()
 }
 
@@ -93,6 +106,33 @@ mod tests {
 
     /// `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=t -days 3650`
     const CERTIFICATE: &str = include_str!("certificate.pem");
+
+    #[test]
+    fn certificates_of_the_last_revisions_count() {
+        let dir = tempfile::tempdir().unwrap();
+        for path in [
+            "etcd-certs/secrets/etcd-all-certs/etcd-serving-node.crt",
+            "etcd-certs/secrets/etcd-all-certs/etcd-serving-node.key",
+            "kube-apiserver-pod-9/secrets/old/tls.crt",
+            "kube-apiserver-pod-10/secrets/new/tls.crt",
+            "kube-apiserver-pod-10/configmaps/ca/ca-bundle.crt",
+        ] {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let found: Vec<String> = static_pods(dir.path())
+            .iter()
+            .map(|path| path.strip_prefix(dir.path()).unwrap().display().to_string())
+            .collect();
+        assert_eq!(
+            found,
+            [
+                "etcd-certs/secrets/etcd-all-certs/etcd-serving-node.crt",
+                "kube-apiserver-pod-10/secrets/new/tls.crt",
+            ]
+        );
+    }
 
     #[test]
     fn the_earliest_end_counts_and_keys_are_passed_over() {
