@@ -81,8 +81,8 @@ impl HostFallback {
         let boot = self.layout.boot();
         for name in DIRECTORIES {
             let directory = boot.join(name);
-            if let Some(text) = read(&directory.join(CONFIGURATION))? {
-                return self.examine(directory, &text);
+            if let Some(bytes) = read(&directory.join(CONFIGURATION))? {
+                return self.examine(directory, &String::from_utf8_lossy(&bytes));
             }
         }
         let (first, second) = (DIRECTORIES[0], DIRECTORIES[1]);
@@ -111,7 +111,7 @@ impl HostFallback {
             // GRUB follows a link within the filesystem only, and does not write through one.
             Ok(found) if !found.is_file() => return Ok(useless(BLOCK, &"it is no regular file")),
             Ok(_) => {
-                let bytes = fs::read(&block).attempt(|| format!("reading {}", block.display()))?;
+                let bytes = read(&block)?.unwrap_or_default();
                 match Environment::parse(&bytes) {
                     Ok(environment) => Some(environment),
                     Err(error) => return Ok(useless(BLOCK, &error)),
@@ -218,9 +218,9 @@ impl Grub {
     /// Changes the file that has our part of the configuration; one that is empty then goes.
     fn configure(&self, change: impl FnOnce(&str) -> String) -> io::Result<()> {
         let path = self.directory.join(self.file);
-        let before = match fs::read_to_string(&path) {
+        let before = match File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            other => Some(other?),
+            file => Some(text_of(file?)?),
         };
         let after = change(before.as_deref().unwrap_or_default());
         if before.as_ref() == Some(&after) || before.is_none() && after.is_empty() {
@@ -234,7 +234,7 @@ impl Grub {
             let mode = fs::metadata(&path).map_or(0o600, |found| found.mode() & 0o7777);
             let anchor = Anchor::open(&self.directory)?.ok_or(io::ErrorKind::NotFound)?;
             anchor.ensure_place(self.file)?.replace(|file| {
-                file.write_all(after.as_bytes())?;
+                file.write_all(&bytes_of(&after))?;
                 Ok(rustix::fs::fchmod(&*file, Mode::from_raw_mode(mode))?)
             })?;
         }
@@ -261,8 +261,27 @@ impl Grub {
     }
 }
 
-/// A file of GRUB's configuration; `None` when there is none.
-fn read(path: &Path) -> PortResult<Option<String>> {
+/// The lines of a file that others write too, in whatever encoding: each byte as the character of its number, so that none of
+/// theirs is lost. One that is too long to be meant for GRUB is an error.
+fn text_of(file: File) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    file.take(LIMIT + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LIMIT {
+        let text = format!("longer than {LIMIT} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+    }
+    Ok(bytes.into_iter().map(char::from).collect())
+}
+
+/// The bytes of [`text_of`]'s text, with ours, which is ASCII.
+fn bytes_of(text: &str) -> Vec<u8> {
+    text.chars()
+        .filter_map(|letter| u8::try_from(letter).ok())
+        .collect()
+}
+
+/// A file of GRUB's; `None` when there is none.
+fn read(path: &Path) -> PortResult<Option<Vec<u8>>> {
     let attempt = || format!("reading {}", path.display());
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -270,7 +289,7 @@ fn read(path: &Path) -> PortResult<Option<String>> {
     };
     let mut bytes = Vec::new();
     file.take(LIMIT).read_to_end(&mut bytes).attempt(attempt)?;
-    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+    Ok(Some(bytes))
 }
 
 /// Why GRUB could not write where this directory lies; `None` = it can.

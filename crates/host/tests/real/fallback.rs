@@ -108,14 +108,27 @@ fn it_is_armed_and_disarmed_without_a_trace() {
 fn what_users_have_in_the_same_file_stays() {
     let boot = Boot::new("grub2");
     let custom = boot.grub.join("custom.cfg");
-    fs::write(&custom, "set timeout=5\n").unwrap();
+    // In whatever encoding they wrote it.
+    fs::write(&custom, b"# \xe9t\xe9\nset timeout=5\n").unwrap();
     fs::set_permissions(&custom, fs::Permissions::from_mode(0o640)).unwrap();
     let before = content(&boot.grub);
     boot.fallback.arm("ostree-2-rhcos_4.16.9", 3).unwrap();
-    let with = fs::read_to_string(&custom).unwrap();
-    assert!(with.starts_with("set timeout=5\n") && with.contains("lca_boot_counter"));
+    let with = fs::read(&custom).unwrap();
+    assert!(with.starts_with(b"# \xe9t\xe9\nset timeout=5\n"));
+    assert!(String::from_utf8_lossy(&with).contains("lca_boot_counter"));
     assert_eq!(fs::metadata(&custom).unwrap().mode() & 0o777, 0o640);
     boot.fallback.disarm().unwrap();
+    assert_eq!(content(&boot.grub), before);
+}
+
+#[test]
+fn a_file_that_is_none_for_grub_is_left_alone() {
+    let boot = Boot::new("grub2");
+    fs::write(boot.grub.join("custom.cfg"), vec![b'#'; 2 << 20]).unwrap();
+    let before = content(&boot.grub);
+    let error = boot.fallback.arm("ostree-1", 3).unwrap_err();
+    let chain = node::error_chain(&error);
+    assert!(chain.contains("longer than 1048576 bytes"), "{chain}");
     assert_eq!(content(&boot.grub), before);
 }
 
