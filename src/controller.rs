@@ -1,16 +1,18 @@
 //! `controller`: passes on one thread, runs on another, the watch on a third.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use api::{ImageBasedUpgrade, names};
-use cluster::{Connection, Sighting};
+use cluster::{Awaited, Connection, Sighting};
 use engine::StopToken;
 use node::ports::{Cluster, Published};
-use node::{Agent, PortResult, Restored};
+use node::{Agent, ErrorKind, PortResult, Restored};
 use planner::{Act, Plan, PlanName, PrecachePolicy, State, Why};
 
 use crate::announcing::{Announced, Announcing};
@@ -33,6 +35,9 @@ const MOST_PULLS: usize = 32;
 /// How long a wish to upgrade stands before the cluster is asked a dozen questions for it: whoever corrects himself at once
 /// is answered by an API server that is not busy with ours.
 const SECOND_THOUGHTS: Duration = Duration::from_millis(100);
+
+/// Passes for changes in the cluster come no more often than this.
+const AT_MOST_EACH: Duration = Duration::from_millis(200);
 
 /// How long a run may take to stop when the process is told to end: abort takes effect within five seconds, a pod has ten.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
@@ -71,14 +76,15 @@ pub(crate) fn run(api: &ApiServer, endpoints: &endpoints::Arguments) -> Result<(
     std::thread::scope(|scope| {
         let cluster = ports.cluster();
         let (live, lost) = (None, None);
-        let peer = PeerWatch {
+        let watch = ChangeWatch {
             background: &background,
             connection: connection.clone(),
             task: None,
+            changed: Arc::default(),
         };
         let mut passes = Passes {
             scope,
-            peer,
+            watch,
             agent: &agent,
             cluster,
             readers: &readers,
@@ -171,38 +177,42 @@ struct Readers {
     health: Health,
 }
 
-/// Watches the other flow while this one waits for it, and never else: at rest it would cost a connection.
-struct PeerWatch<'a> {
+/// Watches what is waited for as long as it is, and never else: at rest it would cost a connection.
+struct ChangeWatch<'a> {
     background: &'a Background,
     connection: Connection,
-    task: Option<tokio::task::JoinHandle<()>>,
+    task: Option<(Awaited, tokio::task::JoinHandle<()>)>,
+    /// Something has, since somebody last looked.
+    changed: Arc<AtomicBool>,
 }
 
-impl PeerWatch<'_> {
-    fn set(&mut self, wanted: bool, sender: &Sender<Nudge>) {
-        if !wanted {
-            if let Some(task) = self.task.take() {
-                task.abort();
-            }
+impl ChangeWatch<'_> {
+    fn set(&mut self, awaited: Option<Awaited>, sender: &Sender<Nudge>) {
+        if self.task.as_ref().map(|(watched, _)| *watched) == awaited {
             return;
         }
-        if self.task.is_some() {
-            return;
+        if let Some((_, task)) = self.task.take() {
+            task.abort();
         }
+        let Some(awaited) = awaited else { return };
         let (connection, sender) = (self.connection.clone(), sender.clone());
+        let changed = Arc::clone(&self.changed);
         let watching = async move {
-            let mut changes = cluster::watch_peer(connection);
+            let mut changes = cluster::watch_changes(&connection, awaited);
             while let Some(()) = changes.recv().await {
+                changed.store(true, Ordering::Relaxed);
                 drop(sender.send(Nudge::Run));
+                // What changes meanwhile is one change: operators of a young cluster have much to tell.
+                tokio::time::sleep(AT_MOST_EACH).await;
             }
         };
-        self.task = Some(self.background.handle().spawn(watching));
+        self.task = Some((awaited, self.background.handle().spawn(watching)));
     }
 }
 
 struct Passes<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
-    peer: PeerWatch<'scope>,
+    watch: ChangeWatch<'scope>,
     agent: &'scope Agent<'env>,
     cluster: &'scope dyn Cluster,
     readers: &'scope Readers,
@@ -256,7 +266,20 @@ impl<'scope> Passes<'scope, '_> {
 
     fn restore(&self) -> PortResult<()> {
         // On nodes without the early unit this is the first that looks.
-        crate::boot_good::tell(&node::boot_good(&self.agent.ports().into())?);
+        match node::boot_good(&self.agent.ports().into()) {
+            Ok(act) => crate::boot_good::tell(&act),
+            // It may never succeed; the upgrade object says more than the boot loader, and is not kept waiting for it.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::Permanent | ErrorKind::Contradiction
+                ) =>
+            {
+                let error = engine::error_chain(&error);
+                tracing::error!(error, "the boot loader's way back cannot be looked after");
+            }
+            Err(error) => return Err(error),
+        }
         match node::restore_saved(self.agent.ports())? {
             Restored::Nothing => {}
             Restored::Restored => tracing::info!("restored the saved upgrade object"),
@@ -318,6 +341,9 @@ impl<'scope> Passes<'scope, '_> {
     /// One pass; how long until the next one, if nothing happens before.
     fn pass(&mut self) -> Option<Duration> {
         let live = self.live.as_deref()?;
+        if self.watch.changed.swap(false, Ordering::Relaxed) {
+            self.agent.cluster_changed();
+        }
         let pass = match self.agent.pass(live) {
             Ok(pass) => pass,
             Err(error) => {
@@ -330,8 +356,12 @@ impl<'scope> Passes<'scope, '_> {
         };
         self.readers.metrics.enter(pass.decision.state);
         tracing::debug!(state = %pass.decision.state, act = ?pass.decision.act, "pass");
-        let waits_for_peer = pass.decision.act == Act::Wait(Why::Peer);
-        self.peer.set(waits_for_peer, &self.sender);
+        let awaited = match pass.decision.act {
+            Act::Wait(Why::Peer) => Some(Awaited::Peer),
+            Act::Wait(Why::Cluster) => Some(Awaited::Health),
+            _ => None,
+        };
+        self.watch.set(awaited, &self.sender);
         if pass.ask_cluster {
             self.ask_cluster();
         }

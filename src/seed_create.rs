@@ -34,7 +34,8 @@ const UNITS: [SeedUnit; 4] = [
     SeedUnit {
         name: api::names::INIT_MONITOR_UNIT,
         text: include_str!("../systemd/lca-init-monitor.service"),
-        wanted_by: &["multi-user.target"],
+        // The second as the Go original's has it: whether it is there says whether it is enabled.
+        wanted_by: &["sysinit.target", "multi-user.target"],
     },
     SeedUnit {
         name: api::names::EMERGENCY_RETURN_UNIT,

@@ -369,12 +369,6 @@ pub fn cleanup_failed(errors: &str) -> String {
     )
 }
 
-/// Within [`cleanup_failed`]: stateroots remain (C 6.3 step 1).
-#[must_use]
-pub fn stateroots_remain(count: usize) -> String {
-    format!("failed to remove {count} stateroots")
-}
-
 // Automatic rollback (C 5.3, 9.3).
 
 /// The storage of the backups is not there after the pivot.

@@ -93,8 +93,6 @@ pub const NODE_IP_UNIT: &str = "nodeip-configuration.service";
 pub const TIME_UNIT: &str = "chronyd.service";
 /// Lets people in over SSH.
 pub const SSH_UNIT: &str = "sshd.service";
-/// The transient unit that reboots.
-pub const REBOOT_UNIT: &str = "lifecycle-agent-reboot";
 /// The message that a reboot carries (C 5.6).
 pub const REBOOT_MESSAGE: &str = "Image Based Upgrade";
 /// What the kernel arguments of a FIPS node have more (C 4.2 step 9).

@@ -5,6 +5,7 @@
 
 mod access_review;
 mod call;
+mod changes;
 mod cluster_version;
 mod config_map;
 mod connection;
@@ -35,9 +36,9 @@ mod watch;
 
 pub use access_review::{Review, may_get};
 pub use call::Verb;
+pub use changes::{Awaited, watch_changes};
 pub use connection::{Access, Connection};
 pub use container_images::ContainerImages;
-pub use peer::watch_peer;
 pub use permission::{CONTROLLER, NODE, Permission};
 pub use port::LiveCluster;
 pub use seed_info::SeedHost;

@@ -82,7 +82,10 @@ pub const CONTROLLER: &[Permission] = &[
     Permission::of(Verb::Get, &kind::CONFIG_MAP).within("openshift-config"),
     // Whether the cluster is healthy. OADP's own namespace is there only where OADP is, so no Role can be bound to it.
     Permission::of(Verb::List, &kind::CLUSTER_OPERATOR),
+    Permission::of(Verb::Watch, &kind::CLUSTER_OPERATOR),
     Permission::of(Verb::List, &kind::MACHINE_CONFIG_POOL),
+    Permission::of(Verb::Watch, &kind::MACHINE_CONFIG_POOL),
+    Permission::of(Verb::Watch, &kind::NODE),
     Permission::of(Verb::List, &kind::SRIOV_NODE_STATE),
     Permission::of(Verb::List, &kind::DATA_PROTECTION_APPLICATION),
     Permission::of(Verb::List, &kind::BACKUP_STORAGE_LOCATION),

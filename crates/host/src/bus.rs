@@ -114,7 +114,7 @@ pub(crate) fn name(error: &zbus::Error) -> String {
 
 /// Services that are away come back; what a service refuses it will refuse again.
 fn kind(error: &zbus::Error) -> ErrorKind {
-    const AWAY: [&str; 7] = [
+    const AWAY: [&str; 8] = [
         "org.freedesktop.DBus.Error.ServiceUnknown",
         "org.freedesktop.DBus.Error.NameHasNoOwner",
         "org.freedesktop.DBus.Error.NoReply",
@@ -122,6 +122,8 @@ fn kind(error: &zbus::Error) -> ErrorKind {
         "org.freedesktop.DBus.Error.TimedOut",
         "org.freedesktop.DBus.Error.Disconnected",
         "org.freedesktop.systemd1.ShuttingDown",
+        // Somebody's reboot is queued, and may not be pushed aside.
+        "org.freedesktop.systemd1.TransactionIsDestructive",
     ];
     let name = name(error);
     if name.is_empty() || AWAY.contains(&name.as_str()) {

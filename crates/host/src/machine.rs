@@ -168,6 +168,10 @@ impl Machine for HostMachine {
         reserve::remove(&self.layout, &[self.sysroot_reserve(), self.boot_reserve()])
     }
 
+    fn release_part(&self) -> PortResult<bool> {
+        reserve::shrink(&self.layout, &self.sysroot_reserve())
+    }
+
     fn trust_authorities(&self) -> PortResult<()> {
         run(TRUST, &[])
     }

@@ -192,6 +192,12 @@ impl Units for HostUnits {
         self.change_unit_file(&format!("disabling {unit}"), "DisableUnitFiles", &arguments)
     }
 
+    fn reread(&self) -> PortResult<()> {
+        call_on_bus("letting systemd read its units anew", async |bus: Bus| {
+            bus.call::<_, ()>(SYSTEMD, MANAGER, "Reload", &()).await
+        })
+    }
+
     fn start(&self, unit: &str) -> PortResult<()> {
         call_on_bus(&format!("starting {unit}"), async |bus: Bus| {
             let arguments = (unit, "replace");
@@ -282,6 +288,10 @@ impl Units for HostUnits {
                 Ok(true) => Ok(()),
                 _ => systemctl(&["--force", "reboot"]),
             }),
+            // A systemd that has crashed answers nobody: the kernel is asked.
+            ("the kernel", &|| {
+                systemctl(&["--force", "--force", "reboot"])
+            }),
         ])?;
         thread::sleep(REBOOT_DEADLINE);
         let minutes = REBOOT_DEADLINE.as_secs() / 60;
@@ -307,8 +317,16 @@ fn sync_for_a_while() {
 
 fn ask_logind() -> PortResult<()> {
     call_on_bus("asking logind for a reboot", async |bus: Bus| {
-        let interactive = (false,);
         let interface = "org.freedesktop.login1.Manager";
+        // Told to who is logged in, and in logind's own log. That it cannot be told holds nothing up.
+        let why = (api::names::REBOOT_MESSAGE, true);
+        if let Err(error) = bus
+            .call::<_, ()>(LOGIND, interface, "SetWallMessage", &why)
+            .await
+        {
+            tracing::debug!(%error, "the reboot comes without its reason");
+        }
+        let interactive = (false,);
         bus.call::<_, ()>(LOGIND, interface, "Reboot", &interactive)
             .await
     })

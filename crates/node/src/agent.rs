@@ -120,9 +120,13 @@ impl<'a> Agent<'a> {
             _ if parsed.state == State::Finalizing => Question::Health,
             _ => Question::Facts,
         };
-        let ask_cluster =
-            decision.act == Act::Wait(Why::Cluster) && self.cluster.begin(question, uptime);
-        let look_again = decision.look_again;
+        let waits = decision.act == Act::Wait(Why::Cluster);
+        let ask_cluster = waits && self.cluster.begin(question, uptime);
+        let changed = self.cluster.changed_again().filter(|_| waits);
+        let look_again = match (decision.look_again, changed) {
+            (Some(again), Some(changed)) => Some(again.min(changed)),
+            (again, _) => again,
+        };
         if ibu.status.as_ref() != Some(&projected) {
             return Ok(Pass {
                 decision,
@@ -219,6 +223,11 @@ impl<'a> Agent<'a> {
             }),
         };
         self.cluster.ask(ask, || ports.clock.uptime());
+    }
+
+    /// Something that makes the cluster healthy or not has changed: the next pass that waits for it asks again.
+    pub fn cluster_changed(&self) {
+        self.cluster.change();
     }
 
     /// Whether an answer of the cluster is being waited for.

@@ -3,14 +3,15 @@
 
 use api::DeploymentId;
 use planner::{
-    BootAct, BootFacts, ErrorKind, FALLBACK_ATTEMPTS, FailedBoot, FallbackNote, FallbackState,
-    Noted, judge_boot,
+    BootAct, BootFacts, ConfigFact, ErrorKind, FALLBACK_ATTEMPTS, FailedBoot, FallbackNote,
+    FallbackState, Noted, judge_boot,
 };
 
-use crate::PortResult;
+use crate::init_monitor;
 use crate::observe::only_booted;
 use crate::ports::{BootFallback, Clock, Files, Ostree, Ports};
 use crate::record::{self, Record};
+use crate::{PortResult, verdict};
 
 /// The ports that are there early in a boot: no API server, no D-Bus, no network.
 #[derive(Clone, Copy)]
@@ -72,6 +73,8 @@ pub fn boot_good(ports: &EarlyPorts<'_>) -> PortResult<BootAct> {
         boot_id: &boot_id,
         state: &state,
         noted,
+        completed: matches!(verdict::read(ports.files, &Record::Verdict.path()), Ok(found) if found.is_completed()),
+        counted: !matches!(init_monitor::config(ports.files), ConfigFact::Known(config) if !config.monitor_enabled),
     });
     match &act {
         BootAct::Nothing => {}
@@ -122,7 +125,8 @@ fn declare(
     record::write(ports.files, Record::Fallback, note)
 }
 
-fn take_back(ports: &EarlyPorts<'_>) -> PortResult<()> {
+/// Nothing is returned from any more.
+pub(crate) fn take_back(ports: &EarlyPorts<'_>) -> PortResult<()> {
     ports.files.remove(&Record::Fallback.path())?;
     ports.fallback.disarm()
 }

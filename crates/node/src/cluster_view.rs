@@ -14,8 +14,10 @@ const FRESH: u64 = 10;
 /// Seconds between a failed question and the next.
 const PAUSE: u64 = 2;
 
-/// Seconds between two questions for health that is waited for.
-const HEALTH_PAUSE: u64 = 1;
+/// Seconds between two questions for health that is waited for: of what nobody says that it has changed, and where it has or
+/// nothing is known.
+const HEALTH_PAUSE: u64 = 3;
+const CHANGED_PAUSE: u64 = 1;
 
 /// What the cluster is asked for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -37,6 +39,8 @@ struct Seen {
     question: Question,
     /// Somebody waits for the answer.
     wanted: bool,
+    /// Something that it is made of has changed since it was asked for.
+    changed: bool,
     /// The answer, and the uptime when it came, in seconds.
     answer: Option<(ClusterKnowledge, u64)>,
 }
@@ -61,7 +65,9 @@ impl ClusterView {
         let mut seen = self.seen();
         let waits = seen.answer.as_ref().is_some_and(|(answer, at)| {
             let pause = match (question, answer) {
-                (Question::Health, _) => HEALTH_PAUSE,
+                (Question::Health, ClusterKnowledge::Known(_)) if !seen.changed => HEALTH_PAUSE,
+                (Question::Health, _) => CHANGED_PAUSE,
+                (Question::Facts, ClusterKnowledge::Known(_)) if seen.changed => HEALTH_PAUSE,
                 (Question::Facts, ClusterKnowledge::Known(_)) => FRESH,
                 (Question::Facts, _) => PAUSE,
             };
@@ -72,6 +78,7 @@ impl ClusterView {
         seen.wanted |= begins;
         if begins {
             seen.question = question;
+            seen.changed = false;
         }
         begins
     }
@@ -99,6 +106,17 @@ impl ClusterView {
         };
         self.seen().answer = Some((answer, uptime()));
         drop(asking);
+    }
+
+    /// Something that an answer is made of has changed.
+    pub(crate) fn change(&self) {
+        self.seen().changed = true;
+    }
+
+    /// Seconds until it can be asked again for what has changed, if anything has and nobody asks already.
+    pub(crate) fn changed_again(&self) -> Option<u64> {
+        let seen = self.seen();
+        (seen.changed && !seen.asking).then_some(HEALTH_PAUSE)
     }
 
     pub(crate) fn is_asking(&self) -> bool {
@@ -148,6 +166,15 @@ mod tests {
         answered(false);
         assert!(view.begin(Question::Facts, 100));
         assert!(!view.begin(Question::Facts, 100), "one question at a time");
+        answered(true);
+        // What is waited for is asked for again soon where it has changed, and else later.
+        assert!(!view.begin(Question::Health, 102));
+        view.change();
+        assert!(!view.begin(Question::Health, 100));
+        assert!(view.begin(Question::Health, 101));
+        answered(true);
+        assert!(!view.begin(Question::Health, 102));
+        assert!(view.begin(Question::Health, 103));
         answered(true);
         // The stage is taken back while the question is on its way.
         view.forget();

@@ -4,6 +4,7 @@ use engine::{EventSink, Outcome, RunEnd, StopToken};
 use planner::{Disposition, ErrorKind, Plan, disposition};
 
 use crate::agent::Agent;
+use crate::init_monitor::handed_over;
 use crate::observe;
 use crate::ports::{NodePath, Ports};
 use crate::steps;
@@ -77,9 +78,21 @@ fn plan(ports: &Ports<'_>) -> PortResult<Option<Plan>> {
         })?;
         return Ok(Some(plan));
     }
-    let newest = observe::latest_journal(ports)?;
-    let unfinished = newest.is_some_and(|run| run.end != Some(RunEnd::Completed));
-    Ok(unfinished.then(planner::finish_reconfiguration))
+    match observe::latest_journal(ports)? {
+        Some(run) => {
+            let unfinished = run.end != Some(RunEnd::Completed);
+            Ok(unfinished.then(planner::finish_reconfiguration))
+        }
+        // It would go on as the seed's own node.
+        None if handed_over(ports) => Err(PortError::plain(
+            ErrorKind::Permanent,
+            format!(
+                "an upgrade led here, and {} is not there: this node cannot be told who it is",
+                api::path::RECONFIGURATION
+            ),
+        )),
+        None => Ok(None),
+    }
 }
 
 fn pause(agent: &Agent<'_>, next: Disposition) {

@@ -85,7 +85,7 @@ fn failed(
     stop: &StopToken,
     events: &mut dyn EventSink,
 ) -> PortResult<FirstBoot> {
-    if !init_monitor::config(agent.ports()).returns_for(COMPONENT_POST_PIVOT) {
+    if !init_monitor::config(agent.ports().files).returns_for(COMPONENT_POST_PIVOT) {
         return Err(error);
     }
     let text = message::ROLLBACK_BY_POST_PIVOT_PREFIX;
@@ -104,7 +104,9 @@ pub fn return_for_unit(
     events: &mut dyn EventSink,
 ) -> PortResult<()> {
     let ports = agent.ports();
-    if !init_monitor::handed_over(ports) || !init_monitor::config(ports).returns_for(component) {
+    if !init_monitor::handed_over(ports)
+        || !init_monitor::config(ports.files).returns_for(component)
+    {
         return Ok(());
     }
     let reason = format!("{}{component}", message::ROLLBACK_BY_UNIT_PREFIX);

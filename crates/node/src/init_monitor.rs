@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::Agent;
 use crate::journal_files::is_full;
-use crate::ports::{NodePath, Ports, Root};
+use crate::ports::{Files, NodePath, Ports, Root};
 use crate::record::{self, Record};
 use crate::{PortResult, verdict, way_back};
 
@@ -53,6 +53,8 @@ pub struct MonitorMemory {
     count: Option<Count>,
     /// Uptime when the count was written down.
     saved: Option<u64>,
+    /// A part of the space that is kept was given back for it.
+    spent: bool,
     /// Uptime when somebody else's verdict to go back was first seen.
     seen_rollback: Option<u64>,
     /// Failed attempts to go back, and the uptime before which there is no other.
@@ -107,7 +109,11 @@ impl InitMonitor<'_, '_> {
         let boot_id = self.agent.ports().clock.boot_id().0;
         let mut count = match self.memory.count.take() {
             Some(count) => count,
-            None => self.counted(&boot_id),
+            None => match self.counted(&boot_id) {
+                Ok(count) => count,
+                // In passing: what is known counts until it is known, and nothing is written over it.
+                Err(unknown) => return unknown,
+            },
         };
         count.uptime = count.uptime.max(uptime);
         let saved = self.memory.saved;
@@ -122,7 +128,8 @@ impl InitMonitor<'_, '_> {
     }
 
     /// The count that earlier boots left, with this one. A damaged one makes this the last boot: how many there were is not known.
-    fn counted(&mut self, boot_id: &str) -> Count {
+    /// `Err` where it cannot be read just now: what is known of this boot alone.
+    fn counted(&mut self, boot_id: &str) -> Result<Count, Count> {
         let ports = self.agent.ports();
         let first = Count {
             boots: 1,
@@ -131,34 +138,40 @@ impl InitMonitor<'_, '_> {
             uptime: 0,
         };
         match record::read::<Count>(ports.files, Record::InitMonitor) {
-            Ok(None) => first,
-            Ok(Some(count)) if count.boot_id == boot_id => count,
-            Ok(Some(count)) => Count {
+            Ok(None) => Ok(first),
+            Ok(Some(count)) if count.boot_id == boot_id => Ok(count),
+            Ok(Some(count)) => Ok(Count {
                 boots: count.boots.saturating_add(1),
                 before: count.before.saturating_add(count.uptime),
                 ..first
-            },
+            }),
+            Err(error) if matches!(error.kind(), ErrorKind::Transient | ErrorKind::Busy) => {
+                self.say("the count cannot be read", &engine::error_chain(&error));
+                let uptime = ports.clock.uptime();
+                Err(Count { uptime, ..first })
+            }
             Err(error) => {
                 self.say("the count is lost", &engine::error_chain(&error));
-                Count {
+                Ok(Count {
                     boots: BOOT_LIMIT,
                     ..first
-                }
+                })
             }
         }
     }
 
-    fn save(&self, count: &Count) -> PortResult<()> {
+    fn save(&mut self, count: &Count) -> PortResult<()> {
         let ports = self.agent.ports();
         // Nothing is left behind on a node that nothing led to.
         if !handed_over(ports) {
             return Ok(());
         }
         match record::write(ports.files, Record::InitMonitor, count) {
-            // That this boot was one is worth the space which is kept for the way back, the seconds that it has lasted are not:
-            // whatever fills the disk would have it all by the time it is needed.
-            Err(error) if is_full(&error) && self.memory.saved.is_none() => {
-                ports.machine.release()?;
+            // That this boot was one is worth a part of the space which is kept for the way back, once, and the seconds that it
+            // has lasted are not: whatever fills the disk would have it all by the time it is needed.
+            Err(error) if is_full(&error) && !self.memory.spent => {
+                self.memory.spent = true;
+                ports.machine.release_part()?;
                 record::write(ports.files, Record::InitMonitor, count)
             }
             written => written,
@@ -188,7 +201,7 @@ impl InitMonitor<'_, '_> {
         let ports = self.agent.ports();
         MonitorFacts {
             handed_over: handed_over(ports),
-            config: config(ports),
+            config: config(ports.files),
             verdict,
             status_completed,
             boots: count.boots,
@@ -224,9 +237,9 @@ impl InitMonitor<'_, '_> {
 }
 
 /// The configuration of the automatic rollback, as far as it can be known.
-pub(crate) fn config(ports: &Ports<'_>) -> ConfigFact {
+pub(crate) fn config(files: &dyn Files) -> ConfigFact {
     let path = NodePath::booted(api::path::ROLLBACK_CONFIG);
-    match ports.files.read(&path, LIMIT) {
+    match files.read(&path, LIMIT) {
         Ok(None) => ConfigFact::Missing,
         Ok(Some(bytes)) => match serde_json::from_slice::<RollbackConfig>(&bytes) {
             Ok(config) => ConfigFact::Known(config),

@@ -98,6 +98,15 @@ pub fn observe(
     let begun = pin.is_some() || target.is_some();
     let peer = peer(ports, ibu, state, begun);
     let fallback = fallback(ports, state, side, booted.as_ref().ok(), target.as_ref())?;
+    let prepared_target = target
+        .as_ref()
+        .and_then(|target| target.deployment.as_ref());
+    let foreign_target = match prepared_target {
+        Some(target) if state == State::UpgradeInProgress && side == Side::Origin => {
+            !steps::can_declare(ports, target)?
+        }
+        _ => false,
+    };
     let verdict = match (side, &target) {
         (Side::Target, _) => {
             let found = verdict::read_own(ports)?;
@@ -114,6 +123,7 @@ pub fn observe(
     };
     Ok(Facts {
         verdict,
+        foreign_target,
         returns: ibu
             .metadata
             .annotations
@@ -302,8 +312,9 @@ fn side(
         return Side::Origin;
     }
     match handover {
-        Some(stamp) if *booted == stamp.target => return Side::Target,
-        Some(stamp) if *booted == stamp.origin => return Side::Origin,
+        // Whichever deployment of theirs: their own machine configuration may have made another one.
+        Some(stamp) if booted.stateroot == stamp.target.stateroot => return Side::Target,
+        Some(stamp) if booted.stateroot == stamp.origin.stateroot => return Side::Origin,
         _ => {}
     }
     // As the Go original has it, for its hand-overs: by the name that the spec's version leads to.
@@ -333,7 +344,9 @@ fn origin(
     if handover.is_none() && !led_here(state) {
         return Ok(None);
     }
-    way_back::origin(ports, booted, handover, deployments)
+    // What finalize has removed is not looked for any more: whatever is the only other one then is somebody else's.
+    let guess = !matches!(state, State::Finalizing | State::FinalizeFailed);
+    way_back::origin(ports, booted, handover, deployments, guess)
 }
 
 /// Positions in which it is told until when the origin can be returned to, or that this time is over.
@@ -450,7 +463,11 @@ fn observe_post_pivot(ports: &Ports<'_>) -> PortResult<PostPivot> {
         .map(crate::place::describe)
         .unwrap_or_default();
     Ok(match (pending, state, error) {
-        (false, UnitState::Inactive | UnitState::Absent, _) => PostPivot::Finished,
+        (false, UnitState::Inactive | UnitState::Absent, _)
+            if !ports.units.enabled(api::names::POST_PIVOT_UNIT)? =>
+        {
+            PostPivot::Finished
+        }
         (_, _, Some(error)) => PostPivot::Failing { error },
         (_, UnitState::Failed, None) => PostPivot::Failing {
             error: format!("{} failed: see its journal", api::names::POST_PIVOT_UNIT),

@@ -45,8 +45,9 @@ pub fn restore_saved(ports: &Ports<'_>) -> PortResult<Restored> {
     let stateroots = ports.ostree.stateroots()?;
     let failed = failed_boot(ports, stamp.as_ref())?;
     let tried = match stamp.as_ref().map(|stamp| &stamp.target) {
-        Some(target) if *target != booted => {
-            deployments.first().is_some_and(|first| first.id == *target)
+        Some(target) if target.stateroot != booted.stateroot => {
+            let first = deployments.first();
+            first.is_some_and(|first| first.id.stateroot == target.stateroot)
                 || failed.is_some()
                 || has_logs(ports, &target.stateroot)?
         }

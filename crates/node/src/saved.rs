@@ -39,10 +39,22 @@ pub(crate) fn read(ports: &Ports<'_>, path: &NodePath) -> PortResult<Option<Save
     };
     let parsed = saved_cr::parse(&bytes).map_err(|error| engine::error_chain(&error));
     let object = parsed.and_then(|mut ibu| match handover::take_stamp(&mut ibu) {
-        Ok(stamp) => Ok((ibu, stamp)),
+        Ok(stamp) => {
+            let stamp = stamp.filter(|stamp| is_of(stamp, &ibu));
+            Ok((ibu, stamp))
+        }
         Err(error) => Err(engine::error_chain(&error)),
     });
     Ok(Some(Saved { bytes, object }))
+}
+
+/// Whether a stamp is of the upgrade that the object asks for. The Go original takes stamps into the cluster, and hands them on
+/// with its own later upgrades.
+fn is_of(stamp: &HandoverStamp, ibu: &ImageBasedUpgrade) -> bool {
+    ibu.spec
+        .seed_version()
+        .parse::<OcpVersion>()
+        .is_ok_and(|version| StaterootName::for_version(&version) == stamp.target.stateroot)
 }
 
 /// The object that a stateroot keeps, with the stamp that it has; `None` where there is none that can be read.

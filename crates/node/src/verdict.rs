@@ -31,26 +31,27 @@ pub(crate) fn read_own(ports: &Ports<'_>) -> PortResult<VerdictFact> {
     read(ports.files, &Record::Verdict.path())
 }
 
-/// The verdict on the upgrade that this release knows of, and where it lies: its own, or where it is an origin, that of the target
-/// that it has made. [`VerdictFact::None`] says that nobody has decided. For readers; nothing is changed.
+/// The verdict on the upgrade that this release knows of, and where it lies: where it is an origin, that of the target that it has
+/// made, and its own where an upgrade has led to it and is not finalized. [`VerdictFact::None`] says that nobody has decided. For
+/// readers; nothing is changed.
 ///
 /// # Errors
 /// A file cannot be read just now.
 pub fn latest_verdict(files: &dyn Files) -> PortResult<(VerdictFact, NodePath)> {
+    // A damaged record names nothing.
+    let target = record::read::<TargetRecord>(files, Record::Target);
+    if let Ok(Some(target)) = target {
+        let path = NodePath::in_stateroot(&target.stateroot, api::path::VERDICT);
+        return Ok((read(files, &path)?, path));
+    }
     let own = Record::Verdict.path();
-    let found = read(files, &own)?;
-    let target = match found {
-        // A damaged record names nothing.
-        VerdictFact::None => record::read::<TargetRecord>(files, Record::Target)
-            .ok()
-            .flatten(),
-        _ => None,
-    };
-    let Some(target) = target else {
-        return Ok((found, own));
-    };
-    let path = NodePath::in_stateroot(&target.stateroot, api::path::VERDICT);
-    Ok((read(files, &path)?, path))
+    // It stays in its stateroot for good; these go with stage Idle.
+    for record in [Record::Handover, Record::InitMonitor] {
+        if files.kind(&record.path())?.is_some() {
+            return Ok((read(files, &own)?, own));
+        }
+    }
+    Ok((VerdictFact::None, own))
 }
 
 /// Makes a verdict that was found durable, before anything follows from it: whoever made it may have been killed before that.
@@ -76,12 +77,12 @@ pub(crate) fn agrees(ports: &Ports<'_>, outcome: Outcome) -> PortResult<bool> {
 /// was the first part has lost. A full disk gets back the space that is kept for the way back.
 pub(crate) fn decide(ports: &Ports<'_>, verdict: &Verdict) -> PortResult<()> {
     let create = || record::create(ports.files, Record::Verdict, verdict);
-    let created = match create() {
-        Err(error) if is_full(&error) => {
-            ports.machine.release()?;
-            create()?
+    let created = loop {
+        match create() {
+            // A part at a time: whatever fills the disk may be quicker, and then there is another one.
+            Err(error) if is_full(&error) && ports.machine.release_part()? => {}
+            created => break created?,
         }
-        created => created?,
     };
     if created || agrees(ports, verdict.outcome)? {
         return Ok(());

@@ -14,12 +14,13 @@ use crate::{PortError, PortResult, saved};
 /// The deployment to return to from the target that is booted: exactly the one that the pivot's stamp names, in the record that was
 /// made of it or in the saved object that it came in. Without a stamp that can be read (torn, or the Go original's, which writes
 /// none): the first one of the stateroot whose own saved object names this target, else of the only other stateroot there is, else
-/// nobody knows. `handover` = the record's.
+/// nobody knows. `handover` = the record's. The only other one is a `guess`: good enough to go back to, and not to remove.
 pub(crate) fn origin(
     ports: &Ports<'_>,
     booted: &DeploymentId,
     handover: Option<&HandoverStamp>,
     deployments: &[Deployment],
+    guess: bool,
 ) -> PortResult<Option<DeploymentId>> {
     let others: Vec<&DeploymentId> = deployments
         .iter()
@@ -51,7 +52,7 @@ pub(crate) fn origin(
     }
     Ok(match (named.as_slice(), names.as_slice()) {
         ([one], _) => Some((*one).clone()),
-        ([], [one]) => first(one).cloned(),
+        ([], [one]) if guess => first(one).cloned(),
         _ => None,
     })
 }
@@ -82,7 +83,7 @@ pub(crate) fn go_back(
         }
         read => read?,
     };
-    let Some(origin) = origin(ports, &booted, handover.as_ref(), &deployments)? else {
+    let Some(origin) = origin(ports, &booted, handover.as_ref(), &deployments, true)? else {
         return Err(PortError::plain(
             ErrorKind::Transient,
             format!(

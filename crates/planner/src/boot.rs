@@ -93,6 +93,10 @@ pub struct BootFacts<'a> {
     pub state: &'a FallbackState,
     /// The record.
     pub noted: Noted<'a>,
+    /// The booted release is a target whose upgrade has completed: the verdict says so.
+    pub completed: bool,
+    /// Boots are counted by the init monitor too, which goes back after five. Where it is switched off good boots stay good.
+    pub counted: bool,
 }
 
 /// What is to be done about it.
@@ -128,13 +132,14 @@ pub fn judge_boot(facts: &BootFacts<'_>) -> BootAct {
     match facts.noted {
         // Armed in this boot; or found good already.
         Noted::Note(note) if note.boot_id == facts.boot_id => BootAct::Nothing,
+        Noted::Note(note) if *booted == note.target.stateroot && facts.completed => BootAct::Disarm,
         Noted::Note(note) if *booted == note.target.stateroot => {
-            if note.good_boots >= GOOD_BOOTS {
+            if facts.counted && note.good_boots >= GOOD_BOOTS {
                 return BootAct::Nothing;
             }
             BootAct::Declare(FallbackNote {
                 boot_id: facts.boot_id.to_owned(),
-                good_boots: note.good_boots + 1,
+                good_boots: note.good_boots.saturating_add(1),
                 ..note.clone()
             })
         }
@@ -186,6 +191,8 @@ mod tests {
             boot_id: "now",
             state: &state,
             noted,
+            completed: false,
+            counted: true,
         })
     }
 
@@ -214,6 +221,26 @@ mod tests {
             let now = note(1, "now");
             assert_eq!(judged("b", "b", left, Noted::Note(&now)), BootAct::Nothing);
         }
+    }
+
+    #[test]
+    fn what_has_completed_and_what_nobody_counts_is_not_returned_from() {
+        let often = note(5, "before");
+        let act = |completed, counted| {
+            let entry = "ostree-1".to_owned();
+            judge_boot(&BootFacts {
+                booted: &id("b"),
+                default: &id("b"),
+                boot_id: "now",
+                state: &FallbackState::Armed { entry, left: 1 },
+                noted: Noted::Note(&often),
+                completed,
+                counted,
+            })
+        };
+        assert_eq!(act(false, true), BootAct::Nothing);
+        assert_eq!(act(true, true), BootAct::Disarm);
+        assert_eq!(act(false, false), BootAct::Declare(note(6, "now")));
     }
 
     #[test]

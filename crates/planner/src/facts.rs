@@ -396,6 +396,9 @@ pub struct Facts {
     pub evidence: EvidenceFact,
     /// The boot loader's way back; looked at around a pivot only.
     pub fallback: FallbackState,
+    /// The prepared target brings none of our programs, and so nobody who would give back what Prep took; looked at before a
+    /// pivot only.
+    pub foreign_target: bool,
     /// Anything is left that abort or finalize would remove.
     pub leftovers: bool,
     /// The user has asked for a clean-up that failed to be tried now.

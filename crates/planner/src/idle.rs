@@ -10,7 +10,7 @@ use crate::facts::{ClusterKnowledge, Facts, RunFact};
 use crate::failure::{LONGEST_BACKOFF, due};
 use crate::state::{Side, State};
 use crate::step::{Plan, PlanName, Step};
-use crate::upgrade::{HEALTH_AGAIN, UNKNOWN_AGAIN};
+use crate::upgrade::{HEALTH_AGAIN, UNKNOWN_AGAIN, leads_elsewhere};
 use crate::verdict::disarm_monitor;
 
 /// The two ways to Idle.
@@ -38,6 +38,9 @@ const FINALIZE: Way = Way {
     gate: Some(message::WAIT_BEFORE_FINALIZE_PREFIX),
 };
 
+/// How many failures in a row, a second to four apart, are no passing trouble any more.
+const LASTING: u32 = 3;
+
 pub(crate) fn abort(state: State, spoken: &str, facts: &Facts) -> Decision {
     decide(&ABORT, state, spoken, facts)
 }
@@ -52,22 +55,36 @@ fn decide(way: &Way, state: State, spoken: &str, facts: &Facts) -> Decision {
     } else {
         way.text
     };
+    // Tried again by itself, whatever kind of failure it was: the annotation only makes it sooner.
+    let failed = |error: &str, again| {
+        let text = message::cleanup_failed(error);
+        let act = if state == way.failed {
+            Act::Nothing
+        } else {
+            Act::Record
+        };
+        let decision = Decision {
+            act,
+            ..Decision::record(way.failed, facts.side, text)
+        };
+        decision.again(again)
+    };
     match pending(&facts.run, &[way.plan]) {
-        // Tried again by itself, whatever kind of failure it was: the annotation only makes it sooner.
         Pending::Failed(error) if !facts.cleanup_now && !due(&facts.run) => {
-            let text = message::cleanup_failed(&error);
-            let act = if state == way.failed {
-                Act::Nothing
-            } else {
-                Act::Record
-            };
-            return Decision {
-                act,
-                ..Decision::record(way.failed, facts.side, text)
-            }
-            .again(LONGEST_BACKOFF);
+            return failed(&error, LONGEST_BACKOFF);
         }
         Pending::Failed(_) | Pending::Free => {}
+        Pending::Wait {
+            why: Why::Backoff, ..
+        } if facts.cleanup_now => {}
+        Pending::Wait {
+            why: Why::Backoff,
+            again,
+            ..
+        } if lasting(&facts.run).is_some() => {
+            let error = lasting(&facts.run).unwrap_or_default();
+            return failed(error, again.unwrap_or(LONGEST_BACKOFF));
+        }
         Pending::Wait { why, note, again } => {
             let text = if state == way.failed {
                 text.to_owned()
@@ -99,6 +116,14 @@ fn decide(way: &Way, state: State, spoken: &str, facts: &Facts) -> Decision {
     Decision::stay(state, facts.side, text, Act::Run(removal(way.plan, facts)))
 }
 
+/// The error of a clean-up that has failed so often that it is worth a word, although it may still pass by itself.
+fn lasting(run: &RunFact) -> Option<&str> {
+    match run {
+        RunFact::Failed { error, attempt, .. } if *attempt >= LASTING => Some(error),
+        _ => None,
+    }
+}
+
 /// What is not healthy, or why nobody knows (empty where nobody has asked yet); and how soon to look again.
 fn unhealthy(facts: &Facts) -> Option<(String, u64)> {
     match &facts.cluster {
@@ -112,7 +137,9 @@ fn unhealthy(facts: &Facts) -> Option<(String, u64)> {
 
 fn removal(name: PlanName, facts: &Facts) -> Plan {
     let mut steps = Vec::new();
-    if let Ok(booted) = &facts.booted {
+    if let Ok(booted) = &facts.booted
+        && leads_elsewhere(facts, booted)
+    {
         // An abort after the switch and before the reboot.
         steps.push(Step::SetDefault {
             deployment: booted.clone(),
@@ -121,13 +148,15 @@ fn removal(name: PlanName, facts: &Facts) -> Plan {
     // Behind the switch back: until then it is the way back.
     steps.push(Step::DisarmFallback);
     // Before what needs space itself.
-    steps.push(Step::ReleaseSpace);
+    steps.push(Step::ReleaseSpace { may_fail: false });
     if facts.side == Side::Target {
         // Asked for before the completion had been followed up.
         steps.push(disarm_monitor());
     }
     // Before anything of what failed is removed.
     steps.extend(evidence::step(message::UNCONTROLLED_ROLLBACK, facts));
+    // One stateroot that cannot be removed keeps nothing else.
+    steps.extend([Step::DiscardSeed, Step::UnpinImages]);
     // What runs is never removed, whatever the records say.
     let runs = |stateroot: &StaterootName| {
         facts
@@ -143,11 +172,6 @@ fn removal(name: PlanName, facts: &Facts) -> Plan {
             stateroot: stateroot.clone(),
         });
     }
-    steps.extend([
-        Step::PruneRepository,
-        Step::DiscardSeed,
-        Step::UnpinImages,
-        Step::RemoveRecords,
-    ]);
+    steps.extend([Step::PruneRepository, Step::RemoveRecords]);
     Plan { name, steps }
 }

@@ -32,10 +32,11 @@ pub enum Verdict {
     Quarantine(String),
 }
 
-/// The rule (architecture 4.4; contract 12.1, rows 1, 7).
+/// The rule (architecture 4.4; contract 12.1, rows 1, 7). Which deployment of a stateroot is booted does not count: its own machine
+/// configuration may have made another one.
 pub fn restore(saved: &Saved<'_>) -> Verdict {
     match saved.stamp {
-        Some(stamp) if saved.booted == &stamp.target => {
+        Some(stamp) if saved.booted.stateroot == stamp.target.stateroot => {
             if stamp.boot_id == saved.boot_id {
                 Verdict::Quarantine(format!(
                     "it was saved in this boot ({}) of the deployment that it leads to",
@@ -45,7 +46,7 @@ pub fn restore(saved: &Saved<'_>) -> Verdict {
                 Verdict::Restore
             }
         }
-        Some(stamp) if saved.booted == &stamp.origin => {
+        Some(stamp) if saved.booted.stateroot == stamp.origin.stateroot => {
             if stamp.boot_id != saved.boot_id && (saved.tried || saved.says_more) {
                 Verdict::Restore
             } else {

@@ -104,6 +104,8 @@ fn back(facts: &Facts, booted: &DeploymentId, origin: DeploymentId) -> Plan {
             stateroots: vec![booted.stateroot.clone(), origin.stateroot.clone()],
             shared_may_fail: true,
         },
+        // What is kept is kept for this: the switch writes to /boot.
+        Step::ReleaseSpace { may_fail: true },
         // Before the switch, which would make it name the target. Cut off here, the target's own boot arms it again.
         Step::DisarmFallback,
         Step::SetDefault { deployment: origin },

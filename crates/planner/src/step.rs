@@ -232,7 +232,10 @@ pub enum Step {
         boot: u64,
     },
     /// Give the kept space back.
-    ReleaseSpace,
+    ReleaseSpace {
+        /// It goes on without: what follows may need the space, or not.
+        may_fail: bool,
+    },
     /// Fetch the seed, read the documents in it and unpack below the stateroot what can be unpacked while it arrives.
     FetchSeed {
         /// What was resolved.
@@ -325,6 +328,8 @@ pub enum Step {
     CheckTarget {
         /// The prepared target.
         target: DeploymentId,
+        /// Whether it needs the init monitor.
+        monitored: bool,
     },
     /// Write this site's identity and configuration into the target's stateroot.
     ExportConfiguration {
@@ -534,7 +539,7 @@ impl Step {
             Step::ResolveSeed { .. } => "resolve-seed",
             Step::VerifySignature { .. } => "verify-signature",
             Step::ReserveSpace { .. } => "reserve-space",
-            Step::ReleaseSpace => "release-space",
+            Step::ReleaseSpace { .. } => "release-space",
             Step::FetchSeed { .. } => "fetch-seed",
             Step::ClearStateroot { .. } => "clear-stateroot",
             Step::EnsureStateroot { .. } => "ensure-stateroot",

@@ -72,13 +72,17 @@ fn before_pivot(facts: &Facts) -> Decision {
             "the prepared target is not recorded on this node: request stage Idle and then Prep again",
         );
     };
-    if facts.default.as_ref().is_some_and(|first| first != booted) {
-        // Cut off between the switch and the reboot. Whoever reboots while the cluster is waited for is to come back here.
+    if leads_elsewhere(facts, booted) {
+        // Cut off between the switch and the reboot. Whoever reboots while the cluster is waited for is to come back here; what
+        // the boot loader was armed with would lead to the target now.
         let plan = Plan {
             name: PlanName::Pivot,
-            steps: vec![Step::SetDefault {
-                deployment: booted.clone(),
-            }],
+            steps: vec![
+                Step::SetDefault {
+                    deployment: booted.clone(),
+                },
+                Step::DisarmFallback,
+            ],
         };
         return Decision::stay(state, facts.side, message::IN_PROGRESS, Act::Run(plan))
             .within(Phase::PrePivot);
@@ -87,11 +91,10 @@ fn before_pivot(facts: &Facts) -> Decision {
         ClusterKnowledge::Known(cluster) => &cluster.health,
         ClusterKnowledge::NotAsked => return wait(Why::Cluster, "").again(1),
         ClusterKnowledge::Unknown { error, .. } => {
-            return wait(
-                Why::Cluster,
-                &format!("Waiting for the API server: {error}"),
-            )
-            .again(UNKNOWN_AGAIN);
+            let text = format!("{}{error}", message::WAIT_BEFORE_UPGRADE_PREFIX);
+            return Decision::stay(state, facts.side, text, Act::Wait(Why::Cluster))
+                .within(Phase::PrePivot)
+                .again(UNKNOWN_AGAIN);
         }
     };
     if let Some(unhealthy) = check::unhealthy(health) {
@@ -102,6 +105,13 @@ fn before_pivot(facts: &Facts) -> Decision {
     }
     let plan = pivot(facts, booted, target, deployment);
     Decision::stay(state, facts.side, message::IN_PROGRESS, Act::Run(plan)).within(Phase::PrePivot)
+}
+
+/// Whether what boots by default is of another stateroot. Of the same one it may be a deployment that somebody has staged, which
+/// is not ours to discard.
+pub(crate) fn leads_elsewhere(facts: &Facts, booted: &DeploymentId) -> bool {
+    let default = facts.default.as_ref();
+    default.is_some_and(|first| first.stateroot != booted.stateroot)
 }
 
 fn pivot(
@@ -121,6 +131,7 @@ fn pivot(
         },
         Step::CheckTarget {
             target: deployment.clone(),
+            monitored: facts.rollback_config.monitor_enabled,
         },
         Step::ExportConfiguration {
             stateroot: stateroot.clone(),
@@ -149,7 +160,15 @@ fn pivot(
         stateroots: vec![booted.stateroot.clone(), stateroot],
         shared_may_fail: false,
     };
-    let steps = steps.into_iter().chain(unit).chain([sync]);
+    let given_back = facts
+        .foreign_target
+        .then_some([Step::DiscardSeed, Step::ReleaseSpace { may_fail: true }]);
+    let given_back = given_back.into_iter().flatten();
+    let steps = steps
+        .into_iter()
+        .chain(unit)
+        .chain(given_back)
+        .chain([sync]);
     Plan {
         name: PlanName::Pivot,
         steps: steps.chain(armed).chain(ending).collect(),
@@ -279,7 +298,7 @@ fn after_pivot(facts: &Facts) -> Decision {
             wait(Why::Cluster, &format!("{prefix}{}", found.text))
         }
         None => {
-            let act = Act::Run(verdict::complete());
+            let act = Act::Run(verdict::complete(facts));
             expiring(
                 facts,
                 Decision::stay(state, facts.side, message::IN_PROGRESS, act),

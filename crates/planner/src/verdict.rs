@@ -3,7 +3,9 @@
 use api::verdict::{Judge, Outcome, Verdict};
 use api::{DeploymentId, names};
 
+use crate::facts::Facts;
 use crate::step::{Plan, PlanName, Step};
+use crate::upgrade::leads_elsewhere;
 
 /// What stands in the verdict's file.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -42,15 +44,22 @@ impl VerdictFact {
     }
 }
 
-/// The upgrade has completed: the marker that all others obey, durable before any status says so.
-pub(crate) fn complete() -> Plan {
+/// The upgrade has completed: the marker that all others obey, durable before any status says so. What stays is what boots next,
+/// whatever has happened to the default meanwhile.
+pub(crate) fn complete(facts: &Facts) -> Plan {
+    let booted = facts.booted.as_ref().ok();
+    let default = booted.filter(|booted| leads_elsewhere(facts, booted));
+    let default = default.map(|booted| Step::SetDefault {
+        deployment: booted.clone(),
+    });
+    let verdict = Step::RecordVerdict {
+        outcome: Outcome::Completed,
+        judge: Judge::Controller,
+        reason: api::message::UPGRADE_COMPLETED.to_owned(),
+    };
     Plan {
         name: PlanName::Complete,
-        steps: vec![Step::RecordVerdict {
-            outcome: Outcome::Completed,
-            judge: Judge::Controller,
-            reason: api::message::UPGRADE_COMPLETED.to_owned(),
-        }],
+        steps: default.into_iter().chain([verdict]).collect(),
     }
 }
 
@@ -113,6 +122,8 @@ pub fn automatic_return(wanted: Return) -> Plan {
                 stateroots: vec![booted.stateroot, origin.stateroot.clone()],
                 shared_may_fail: true,
             },
+            // What is kept is kept for this: the switch writes to /boot.
+            Step::ReleaseSpace { may_fail: true },
             // Before the switch, which would make it name the target. Cut off here, the target's own boot arms it again.
             Step::DisarmFallback,
             Step::SetDefault { deployment: origin },

@@ -403,6 +403,21 @@ impl Machine {
         self.write_durably(path, 0o600, content);
     }
 
+    /// Somebody else deploys what the default is made of in a stateroot of their own, as the last one.
+    pub fn deploy_foreign(&mut self, stateroot: &StaterootName) {
+        let mut entries = Self::entries(&self.disk);
+        let Some(mut entry) = entries.first().cloned() else {
+            return;
+        };
+        entry.id.stateroot = stateroot.clone();
+        self.tamper(
+            &format!("/sysroot/ostree/deploy/{stateroot}/var/lib/kept"),
+            b"somebody's",
+        );
+        entries.push(entry);
+        self.write_entries(&entries);
+    }
+
     /// Somebody else removes what has nothing below it: from the disk and from memory.
     pub fn erase(&mut self, path: &str) {
         self.look();

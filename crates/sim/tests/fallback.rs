@@ -100,6 +100,22 @@ fn a_target_of_any_seed_has_a_way_out_of_emergency_mode() {
     assert!(good.contains("\nRequires=local-fs.target\n"), "{good}");
     let out = text("lca-emergency-return.service").unwrap();
     assert!(out.contains("\nDefaultDependencies=no\n"), "{out}");
+    // It must not be passed over where its first boot ends there: nothing has run in it, and this is what it was given.
+    let (conditions, paths): (Vec<_>, Vec<_>) = out
+        .lines()
+        .filter_map(|line| line.strip_prefix("ConditionPathExists="))
+        .map(|path| path.split_at(1))
+        .unzip();
+    assert!(conditions.iter().all(|mark| *mark == "|"), "{out}");
+    let handed_over = include_str!("../../../tests/contract/handed-over.txt");
+    for path in [
+        "/var/lib/lca/ibu.json",
+        "/var/lib/lca/autorollback_config.json",
+    ] {
+        let listed = path.replacen("/var", "0600 ", 1);
+        assert!(handed_over.contains(&listed), "{path}");
+        assert!(paths.contains(&path), "{path}: {paths:?}");
+    }
     for target in ["emergency", "rescue"] {
         let wants = text(&format!("{target}.target.d/10-lca-emergency-return.conf"));
         assert_eq!(

@@ -324,19 +324,38 @@ fn a_seed_with_kubelet_enabled_is_reconfigured_all_the_same() {
 /// A document that can never work leads back, and says why; nothing of it is carried out.
 #[test]
 fn a_document_that_cannot_work_leads_back_before_anything_is_changed() {
+    leads_back(
+        |machine, path| {
+            let mut document: Value =
+                serde_json::from_slice(machine.disk().content(path).unwrap()).unwrap();
+            document["machine_networks"] = serde_json::json!(["2001:db8::/64"]);
+            machine.tamper(path, document.to_string().as_bytes());
+        },
+        "planning the reconfiguration of this node: machine_networks of this site are IPv6 and its node_ips IPv4",
+    );
+}
+
+/// It would go on as the node that the seed was made from.
+#[test]
+fn a_document_that_is_lost_leads_back() {
+    leads_back(
+        |machine, path| machine.erase(path),
+        "manifest.json is not there: this node cannot be told who it is",
+    );
+}
+
+fn leads_back(change: impl FnOnce(&mut Machine, &str), why: &str) {
     let (mut machine, guard) = handed_over();
-    let path = format!("{OPENSHIFT}/cluster-configuration/manifest.json");
-    let mut document: Value =
-        serde_json::from_slice(machine.disk().content(&path).unwrap()).unwrap();
-    document["machine_networks"] = serde_json::json!(["2001:db8::/64"]);
-    machine.tamper(&path, document.to_string().as_bytes());
+    change(
+        &mut machine,
+        &format!("{OPENSHIFT}/cluster-configuration/manifest.json"),
+    );
     let site = boot(machine, guard);
     let machine = site.machine();
     assert_eq!(
         (machine.booted().stateroot.as_str(), site.state()),
         ("rhcos", State::UpgradeFailed)
     );
-    let why = "planning the reconfiguration of this node: machine_networks of this site are IPv6 and its node_ips IPv4";
     let (_, saved) = file(&machine, "/var/lib/etcd/upgrade").unwrap();
     assert!(saved.contains(why), "{saved}");
     let of_target = machine.disk().entries().find_map(|(path, entry)| {

@@ -55,7 +55,7 @@ fn the_other_flow_is_seen_as_it_is_and_its_changes_at_once() {
     let connection = plane.connection();
     let mut changes = plane
         .handle()
-        .block_on(async { cluster::watch_peer(connection) });
+        .block_on(async { cluster::watch_changes(&connection, cluster::Awaited::Peer) });
     let mut changed = || {
         let next = async { tokio::time::timeout(Duration::from_secs(30), changes.recv()).await };
         plane.handle().block_on(next).unwrap().unwrap();

@@ -57,6 +57,31 @@ pub(super) fn remove(layout: &Layout, files: &[PathBuf]) -> PortResult<()> {
     })
 }
 
+/// What [`shrink`] gives back, bytes.
+const PART: u64 = 1 << 20;
+
+/// Makes a file smaller by [`PART`]; one that is no larger goes. `false` = there is none.
+pub(super) fn shrink(layout: &Layout, path: &Path) -> PortResult<bool> {
+    let Some(bytes) = size(path)? else {
+        return Ok(false);
+    };
+    if bytes <= PART {
+        return remove(layout, &[path.to_owned()]).map(|()| true);
+    }
+    writing(layout, || {
+        let mut options = OpenOptions::new();
+        let options = options
+            .write(true)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+        let shrunk = options.open(path).and_then(|file| {
+            file.set_len(bytes - PART)?;
+            file.sync_all()
+        });
+        shrunk.attempt(|| format!("shrinking {}", path.display()))
+    })?;
+    Ok(true)
+}
+
 fn keep(path: &Path, bytes: u64) -> io::Result<()> {
     let file = OpenOptions::new()
         .write(true)

@@ -31,6 +31,10 @@ pub trait Machine: Send + Sync {
     /// allocated and not only sized. Durable when this returns. A full filesystem is `Permanent`, and then nothing is kept.
     fn reserve(&self, sysroot: u64, boot: u64) -> PortResult<()>;
 
+    /// Gives back a small part of what is kept on `/sysroot`, some 1 MiB; `false` = nothing is kept there any more. Durable when
+    /// this returns.
+    fn release_part(&self) -> PortResult<bool>;
+
     /// Gives the space back; nothing kept is success. Durable when this returns.
     fn release(&self) -> PortResult<()>;
 

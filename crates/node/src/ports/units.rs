@@ -41,6 +41,9 @@ pub trait Units: Send + Sync {
     /// Restarts a unit and waits until the job is done.
     fn restart(&self, unit: &str) -> PortResult<()>;
 
+    /// Lets the service manager read all units' files again: what was removed is not known any more.
+    fn reread(&self) -> PortResult<()>;
+
     /// Asks a running unit to read its configuration again and waits until it has been told. `Permanent` where the unit
     /// does not run or knows no such request.
     fn reload(&self, unit: &str) -> PortResult<()>;

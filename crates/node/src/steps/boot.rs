@@ -3,7 +3,7 @@
 use api::{DeploymentId, StaterootName};
 
 use crate::ports::{Ports, Root};
-use crate::{PortError, PortResult};
+use crate::{PortError, PortResult, boot_good};
 
 pub(super) fn is_default(ports: &Ports<'_>, deployment: &DeploymentId) -> PortResult<bool> {
     let deployments = ports.ostree.deployments()?;
@@ -41,6 +41,11 @@ pub(super) fn reboot(
     if let Some(deployment) = otherwise {
         ports.ostree.set_default(deployment).map_err(|cause| {
             let text = format!("{}; putting the default back", engine::error_chain(&error));
+            PortError::new(cause.kind(), text, cause)
+        })?;
+        // What it names is the origin's entry behind the target's; now it would be the target's.
+        boot_good::take_back(&ports.into()).map_err(|cause| {
+            let text = format!("{}; disarming the boot loader", engine::error_chain(&error));
             PortError::new(cause.kind(), text, cause)
         })?;
     }

@@ -19,8 +19,8 @@ const LIMIT: u64 = 1 << 20;
 /// What the units that a boot starts are linked in, below [`api::path::UNITS`].
 const WANTED: &str = "multi-user.target.wants";
 
-/// Everything that the first boot needs is in the target.
-pub(super) fn check(ports: &Ports<'_>, target: &DeploymentId) -> PortResult<()> {
+/// Everything that the first boot needs is in the target, and what goes back if it comes to nothing.
+pub(super) fn check(ports: &Ports<'_>, target: &DeploymentId, monitored: bool) -> PortResult<()> {
     let lost = |what: String| {
         let text = format!("{what}: request stage Idle and then Prep again");
         PortError::plain(ErrorKind::Contradiction, text)
@@ -33,16 +33,23 @@ pub(super) fn check(ports: &Ports<'_>, target: &DeploymentId) -> PortResult<()> 
     {
         return Err(lost(format!("the prepared deployment {target} is gone")));
     }
-    let (units, unit) = (api::path::UNITS, api::names::POST_PIVOT_UNIT);
-    let needed = [
-        NodePath::in_deployment(target, &format!("{units}/{unit}")),
+    let monitor = monitored.then_some(api::names::INIT_MONITOR_UNIT);
+    let units = [api::names::POST_PIVOT_UNIT].into_iter().chain(monitor);
+    let units = units.flat_map(|unit| {
+        let directory = api::path::UNITS;
         // Enabled: nobody is there to start it.
-        NodePath::in_deployment(target, &format!("{units}/{WANTED}/{unit}")),
+        [
+            format!("{directory}/{unit}"),
+            format!("{directory}/{WANTED}/{unit}"),
+        ]
+    });
+    let needed = [
         NodePath::in_deployment(target, api::path::KUBECONFIG),
         NodePath::in_stateroot(&target.stateroot, api::path::LCA_CLI),
         NodePath::in_stateroot(&target.stateroot, api::path::SEED_INFO),
     ];
-    for path in needed {
+    let units = units.map(|path| NodePath::in_deployment(target, &path));
+    for path in units.chain(needed) {
         match ports.files.kind(&path)? {
             None => return Err(lost(format!("{path} is missing in the prepared target"))),
             Some(FileKind::File(0)) => {

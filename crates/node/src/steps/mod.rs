@@ -102,7 +102,7 @@ fn probe(ports: &Ports<'_>, step: &Step) -> PortResult<bool> {
             let reserved = ports.machine.reserved()?;
             Ok(reserved.sysroot >= Some(*sysroot) && reserved.boot >= Some(*boot))
         }
-        Step::ReleaseSpace => Ok(ports.machine.reserved()? == Reserved::default()),
+        Step::ReleaseSpace { .. } => Ok(ports.machine.reserved()? == Reserved::default()),
         Step::FetchSeed { pin, .. } => seed::fetched(ports, pin),
         Step::ClearStateroot { stateroot, seed } => stateroot::clear(ports, stateroot, seed),
         Step::EnsureStateroot { stateroot, seed } => stateroot::claimed(ports, stateroot, seed),
@@ -194,7 +194,14 @@ fn apply(ports: &Ports<'_>, step: &Step, context: &StepContext<'_>) -> PortResul
             keys,
         } => seed::verify(ports, pin, keys, pull_secret.as_deref(), &items),
         Step::ReserveSpace { sysroot, boot } => ports.machine.reserve(*sysroot, *boot),
-        Step::ReleaseSpace => ports.machine.release(),
+        Step::ReleaseSpace { may_fail } => match ports.machine.release() {
+            Err(error) if *may_fail && error.kind() != ErrorKind::Interrupted => {
+                let error = engine::error_chain(&error);
+                tracing::warn!(error, "the space that is kept cannot be given back");
+                Ok(())
+            }
+            released => released,
+        },
         Step::FetchSeed {
             pin,
             pull_secret,
@@ -229,7 +236,7 @@ fn apply(ports: &Ports<'_>, step: &Step, context: &StepContext<'_>) -> PortResul
         Step::PinImages { images, stateroot } => pins::pin(ports, images, stateroot),
         Step::UnpinImages => pins::unpin(ports),
         Step::PrecacheImages { images, policy } => precache::pull(ports, images, *policy, context),
-        Step::CheckTarget { target } => handover::check(ports, target),
+        Step::CheckTarget { target, monitored } => handover::check(ports, target, *monitored),
         Step::ExportConfiguration { stateroot } => handover::export(ports, stateroot),
         Step::WriteRollbackConfig { stateroot, config } => {
             handover::rollback_config(ports, stateroot, config)

@@ -14,7 +14,7 @@ const LIMIT: u64 = 4 << 20;
 const UNIT: &str = "crio.service";
 
 /// Writes the drop-in into the running system's `/etc` and into the target's, and lets CRI-O read it. A drop-in's list takes
-/// the place of every one before it, so ours has theirs in it.
+/// the place of every one before it, so ours has theirs in it. A target without our program has none: nobody would remove it.
 pub(super) fn pin(
     ports: &Ports<'_>,
     images: &[String],
@@ -22,7 +22,9 @@ pub(super) fn pin(
 ) -> PortResult<()> {
     let deployment = super::stateroot::deployment(ports, stateroot)?;
     let etc = |rel: &str| NodePath::in_deployment(&deployment, rel);
-    write(ports, &etc, images)?;
+    if super::can_declare(ports, &deployment)? {
+        write(ports, &etc, images)?;
+    }
     write(ports, &|rel| NodePath::booted(rel), images)?;
     reload(ports)
 }

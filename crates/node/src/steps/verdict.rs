@@ -98,5 +98,6 @@ pub(super) fn disarm(ports: &Ports<'_>, unit: &str) -> PortResult<()> {
         // Before its file goes: a link that leads nowhere could not be told from none.
         ports.files.sync(&Root::Booted)?;
     }
-    ports.files.remove(&unit_file(unit))
+    ports.files.remove(&unit_file(unit))?;
+    ports.units.reread()
 }

@@ -432,6 +432,7 @@ fn the_return_leads_to_exactly_the_recorded_origin() {
                 stamp,
             },
             Step::SyncStateroots { stateroots, .. },
+            Step::ReleaseSpace { may_fail: true },
             Step::DisarmFallback,
             Step::SetDefault {
                 deployment: default,
@@ -463,7 +464,10 @@ fn cleaning_up_removes_what_is_not_booted_and_the_records_last() {
         (State::Finalizing, Side::Target, TARGET, ORIGIN),
         (State::Finalizing, Side::Origin, ORIGIN, TARGET),
     ] {
-        let plan = plan(state, "Idle", &facts(side));
+        let mut facts = facts(side);
+        // As behind a switch that has not led to a reboot.
+        facts.default = Some(deployment(gone));
+        let plan = plan(state, "Idle", &facts);
         let disarm = (side == Side::Target).then(|| Step::DisarmMonitor {
             unit: "lca-init-monitor.service".to_owned(),
         });
@@ -472,9 +476,11 @@ fn cleaning_up_removes_what_is_not_booted_and_the_records_last() {
                 deployment: deployment(booted),
             },
             Step::DisarmFallback,
-            Step::ReleaseSpace,
+            Step::ReleaseSpace { may_fail: false },
         ];
         let rest = [
+            Step::DiscardSeed,
+            Step::UnpinImages,
             Step::UndeployStateroot {
                 stateroot: stateroot(gone),
             },
@@ -482,12 +488,16 @@ fn cleaning_up_removes_what_is_not_booted_and_the_records_last() {
                 stateroot: stateroot(gone),
             },
             Step::PruneRepository,
-            Step::DiscardSeed,
-            Step::UnpinImages,
             Step::RemoveRecords,
         ];
         let expected: Vec<Step> = head.into_iter().chain(disarm).chain(rest).collect();
         assert_eq!(plan.steps, expected, "{state}");
+        // Somebody has staged another deployment of what runs: it stays.
+        let mut staged = deployment(booted);
+        staged.serial += 1;
+        facts.default = Some(staged);
+        let plan = crate::plans::plan(state, "Idle", &facts);
+        assert_eq!(plan.steps, expected[1..], "{state}");
     }
 }
 
@@ -528,5 +538,9 @@ fn a_switch_without_its_reboot_is_taken_back_before_anything_else() {
     let plan = plan(State::UpgradeInProgress, "Upgrade", &facts);
     let deployment = deployment(ORIGIN);
     assert_eq!(plan.name, PlanName::Pivot);
-    assert_eq!(plan.steps, [Step::SetDefault { deployment }]);
+    // What the boot loader was armed with would lead to the target now.
+    assert_eq!(
+        plan.steps,
+        [Step::SetDefault { deployment }, Step::DisarmFallback]
+    );
 }

@@ -67,6 +67,26 @@ fn a_stamped_object_counts_for_its_own_pivot_only() {
     }
 }
 
+/// Its machine configuration may have made another one before anybody restored anything.
+#[test]
+fn any_deployment_of_the_target_is_the_target() {
+    let stamp = stamp();
+    let mut booted = deployment(TARGET);
+    booted.checksum = "c".repeat(64);
+    booted.serial = 1;
+    let target = stateroot(TARGET);
+    let verdict = restore(&Saved {
+        stamp: Some(&stamp),
+        target: Some(&target),
+        says_more: false,
+        booted: &booted,
+        boot_id: "boot-2",
+        stateroots: &[stateroot(ORIGIN), stateroot(TARGET)],
+        tried: false,
+    });
+    assert_eq!(verdict, Verdict::Restore);
+}
+
 #[test]
 fn an_object_without_stamp_counts_when_its_target_is_here() {
     use Expected::{Quarantine, Restore};

@@ -125,6 +125,7 @@ pub(crate) fn facts(side: Side) -> Facts {
         Side::Target => (TARGET, ORIGIN),
     };
     Facts {
+        foreign_target: false,
         now: time(0),
         boot_id: "boot-1".to_owned(),
         run_id: "run-1".to_owned(),

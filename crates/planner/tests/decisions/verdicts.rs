@@ -124,6 +124,7 @@ fn an_automatic_return_says_why_and_then_goes_like_any_other() {
                 stateroots: vec![stateroot(TARGET), stateroot(ORIGIN)],
                 shared_may_fail: true,
             },
+            Step::ReleaseSpace { may_fail: true },
             Step::DisarmFallback,
             Step::SetDefault {
                 deployment: deployment(ORIGIN),

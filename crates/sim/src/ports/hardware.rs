@@ -92,6 +92,18 @@ impl Hardware for Node {
         Ok(())
     }
 
+    fn release_part(&self) -> PortResult<bool> {
+        self.operation("release_part", &"")?;
+        let path = api::path::SYSROOT_RESERVE;
+        // Sizes are not simulated: all of it is the part.
+        let kept = self.see(|machine| machine.cache.get(path).is_some());
+        self.effect(|machine| {
+            machine.cache.remove(path);
+            machine.disk.remove(path);
+        })?;
+        Ok(kept)
+    }
+
     fn trust_authorities(&self) -> PortResult<()> {
         self.operation("trust_authorities", &"")?;
         self.effect(|machine| {

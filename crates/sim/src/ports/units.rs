@@ -56,6 +56,11 @@ impl Units for Node {
         self.start(unit)
     }
 
+    fn reread(&self) -> PortResult<()> {
+        // Files are all that it knows here.
+        self.operation("reread", &"units")
+    }
+
     fn reload(&self, unit: &str) -> PortResult<()> {
         // What a unit knows is not simulated.
         self.operation("reload", &unit)

@@ -21,7 +21,7 @@ const BY_CONTROLLER: &str = "Rollback due to upgrade failure: the saved ImageBas
 /// Seconds that a new release has where only the deadline ends its trouble.
 const DEADLINE: u32 = 90;
 
-pub(super) const SCENARIOS: [Scenario; 15] = [
+pub(super) const SCENARIOS: [Scenario; 16] = [
     fault("kernel panic in the new release", |site| {
         site.add_kernel_argument(fault::TARGET, "rd.testfail=panic")?;
         returns(site, BY_LOADER)
@@ -42,6 +42,16 @@ pub(super) const SCENARIOS: [Scenario; 15] = [
         from: Moment::Idle,
         play: emergency,
     },
+    fault("a unit that hangs early in the boot", |site| {
+        let unit = "unit=$new/etc/systemd/system/mini-sno-hang.service
+                    printf '[Unit]\\nDefaultDependencies=no\\nAfter=mini-sno-fault.service\\nBefore=sysinit.target\\n' >$unit
+                    printf '[Service]\\nType=oneshot\\nExecStart=/bin/sleep infinity\\n' >>$unit
+                    mkdir -p $new/etc/systemd/system/sysinit.target.wants
+                    ln -s ../mini-sno-hang.service $new/etc/systemd/system/sysinit.target.wants/";
+        fault::in_target(site, unit)?;
+        fault::on_boot(site, &deadline(DEADLINE))?;
+        returns(site, BY_MONITOR)
+    }),
     fault("post-pivot failing for good", |site| {
         let document = "/var/opt/openshift/cluster-configuration/manifest.json";
         let change = r#"jq '.machine_networks = ["2001:db8::/64"]'"#;
