@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use host::{HostClock, HostFallback, HostFiles, HostOstree, Layout};
+use host::{HostClock, HostFallback, HostFiles, HostMachine, HostOstree, Layout};
 use node::{EarlyPorts, ErrorKind};
 use planner::BootAct;
 
@@ -16,13 +16,15 @@ pub(crate) fn run() -> Result<()> {
     let layout = Layout::running();
     let ostree = HostOstree::new(layout.clone());
     let fallback = HostFallback::new(layout.clone());
-    let files = HostFiles::new(layout);
+    let files = HostFiles::new(layout.clone());
+    let machine = HostMachine::new(layout);
     let clock = HostClock::new();
     let ports = EarlyPorts {
         ostree: &ostree,
         fallback: &fallback,
         files: &files,
         clock: &clock,
+        machine: &machine,
     };
     let mut attempts = 1..ATTEMPTS;
     loop {

@@ -9,7 +9,7 @@ use planner::{
 
 use crate::init_monitor;
 use crate::observe::only_booted;
-use crate::ports::{BootFallback, Clock, Files, Ostree, Ports};
+use crate::ports::{BootFallback, Clock, Files, Machine, Ostree, Ports};
 use crate::record::{self, Record};
 use crate::{PortResult, verdict};
 
@@ -24,6 +24,8 @@ pub struct EarlyPorts<'a> {
     pub files: &'a dyn Files,
     /// Time and boots.
     pub clock: &'a dyn Clock,
+    /// The space that is kept.
+    pub machine: &'a dyn Machine,
 }
 
 impl<'a> From<&Ports<'a>> for EarlyPorts<'a> {
@@ -33,6 +35,7 @@ impl<'a> From<&Ports<'a>> for EarlyPorts<'a> {
             fallback: ports.fallback,
             files: ports.files,
             clock: ports.clock,
+            machine: ports.machine,
         }
     }
 }
@@ -125,7 +128,7 @@ fn declare(
     record::write(ports.files, Record::Fallback, note)
 }
 
-/// Nothing is returned from any more.
+/// Nothing is returned from any more. The record goes first: what is armed without one is taken back by the next boot.
 pub(crate) fn take_back(ports: &EarlyPorts<'_>) -> PortResult<()> {
     ports.files.remove(&Record::Fallback.path())?;
     ports.fallback.disarm()
@@ -147,6 +150,11 @@ fn take_over(
     }
     if let FallbackState::Armed { entry, .. } = state {
         ports.fallback.arm(entry, FALLBACK_ATTEMPTS)?;
+    }
+    // It writes to /boot, which may be what the failed release has filled.
+    if let Err(error) = ports.machine.release() {
+        let error = engine::error_chain(&error);
+        tracing::warn!(error, "the space that is kept cannot be given back");
     }
     ports.ostree.set_default(booted)?;
     take_back(ports)

@@ -3,9 +3,9 @@
 use api::DeploymentId;
 use planner::FallbackNote;
 
-use crate::PortResult;
 use crate::ports::{NodePath, Ports};
 use crate::record::{self, Record};
+use crate::{PortResult, boot_good};
 
 /// A unit that the way back of the boot loader needs in the target, as seeds of ours bring it.
 struct Unit {
@@ -114,8 +114,6 @@ pub(super) fn arm(
     ports.fallback.arm(&entry, attempts)
 }
 
-/// The record first: what is armed without one is taken back by the next boot.
 pub(super) fn disarm(ports: &Ports<'_>) -> PortResult<()> {
-    ports.files.remove(&Record::Fallback.path())?;
-    ports.fallback.disarm()
+    boot_good::take_back(&ports.into())
 }

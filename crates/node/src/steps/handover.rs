@@ -51,7 +51,11 @@ pub(super) fn check(ports: &Ports<'_>, target: &DeploymentId, monitored: bool) -
     let units = units.map(|path| NodePath::in_deployment(target, &path));
     for path in units.chain(needed) {
         match ports.files.kind(&path)? {
-            None => return Err(lost(format!("{path} is missing in the prepared target"))),
+            None => {
+                let text =
+                    format!("{path} is missing in the prepared target (does its seed have it?)");
+                return Err(lost(text));
+            }
             Some(FileKind::File(0)) => {
                 return Err(lost(format!("{path} is empty in the prepared target")));
             }
