@@ -358,7 +358,8 @@ impl<'scope> Passes<'scope, '_> {
         tracing::debug!(state = %pass.decision.state, act = ?pass.decision.act, "pass");
         let awaited = match pass.decision.act {
             Act::Wait(Why::Peer) => Some(Awaited::Peer),
-            Act::Wait(Why::Cluster) => Some(Awaited::Health),
+            // Not while it is asked: an answer comes sooner than a watch.
+            Act::Wait(Why::Cluster) if pass.awaits_change => Some(Awaited::Health),
             _ => None,
         };
         self.watch.set(awaited, &self.sender);

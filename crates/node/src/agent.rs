@@ -13,8 +13,8 @@ use engine::{
 };
 use planner::check::{Subject, warnings};
 use planner::{
-    Act, Decision, ErrorKind, Facts, FallbackState, Occasion, Owner, Plan, PlanName,
-    PrecachePolicy, RunFact, Side, State, Step, Why,
+    Act, ClusterKnowledge, Decision, ErrorKind, Facts, FallbackState, Occasion, Owner, Plan,
+    PlanName, PrecachePolicy, RunFact, Side, State, Step, Why,
 };
 
 use crate::cluster_view::{ClusterView, Question};
@@ -53,6 +53,8 @@ pub struct Pass {
     pub run: Option<Plan>,
     /// [`Agent::ask_cluster`] is to be called, and a pass made behind it.
     pub ask_cluster: bool,
+    /// The cluster has answered, and is waited for to become another one: its changes are worth watching.
+    pub awaits_change: bool,
     /// Seconds until the next pass, if nothing happens before.
     pub look_again: Option<u64>,
 }
@@ -121,6 +123,7 @@ impl<'a> Agent<'a> {
             _ => Question::Facts,
         };
         let waits = decision.act == Act::Wait(Why::Cluster);
+        let awaits_change = waits && facts.cluster != ClusterKnowledge::NotAsked;
         let ask_cluster = waits && self.cluster.begin(question, uptime);
         let changed = self.cluster.changed_again().filter(|_| waits);
         let look_again = match (decision.look_again, changed) {
@@ -133,6 +136,7 @@ impl<'a> Agent<'a> {
                 publish: Some(projected),
                 run: None,
                 ask_cluster,
+                awaits_change,
                 look_again,
             });
         }
@@ -185,6 +189,7 @@ impl<'a> Agent<'a> {
             publish: None,
             run,
             ask_cluster,
+            awaits_change,
             look_again,
         })
     }
