@@ -385,21 +385,27 @@ impl Vm {
         Ok(path)
     }
 
-    /// The SSH host keys that whoever connects from the lab to the machine's address is shown, in order.
+    /// The SSH host key, the one of type ed25519, that whoever connects from the lab to the machine's address is shown.
     ///
     /// # Errors
-    /// When no SSH server answers there.
-    pub fn host_keys(&self) -> Result<Vec<String>> {
-        let mut scan = self.lab.command("ssh-keyscan");
-        let keys = succeed(scan.args(["-T", "20"]).arg(self.address.to_string()))?;
-        let mut keys: Vec<String> = keys.lines().map(ToOwned::to_owned).collect();
-        ensure!(
-            !keys.is_empty(),
-            "no SSH server answers on {}",
-            self.address
-        );
-        keys.sort();
-        Ok(keys)
+    /// When no SSH server shows one within [`API_LIMIT`].
+    pub fn host_key(&self) -> Result<String> {
+        let begun = Instant::now();
+        loop {
+            let mut scan = self.lab.command("ssh-keyscan");
+            let scan = scan.args(["-T", "20", "-t", "ed25519"]);
+            // It says nothing, and succeeds, where the server takes its time.
+            let key = succeed(scan.arg(self.address.to_string()))?;
+            if !key.is_empty() {
+                return Ok(key.trim_end().to_owned());
+            }
+            ensure!(
+                begun.elapsed() < API_LIMIT,
+                "no SSH server shows a key on {}",
+                self.address
+            );
+            std::thread::sleep(Duration::from_secs(3));
+        }
     }
 
     /// Waits until the API server is ready and shows a ready Node.

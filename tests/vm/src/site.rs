@@ -119,15 +119,13 @@ impl Site {
             .kubectl(&["get", "clusterversion", "version", "-o", path])
     }
 
-    /// Who the site is for whoever reaches it on its address: its SSH host keys and its hostname.
+    /// Who the site is for whoever reaches it on its address: its SSH host key and its hostname.
     ///
     /// # Errors
     /// When no SSH server answers there, or the guest agent does not.
-    pub fn identity(&self) -> Result<Vec<String>> {
+    pub fn identity(&self) -> Result<(String, String)> {
         let hostname = self.vm.run_in_guest(&["hostname"])?;
-        let mut identity = self.vm.host_keys()?;
-        identity.push(hostname.trim_end().to_owned());
-        Ok(identity)
+        Ok((self.vm.host_key()?, hostname.trim_end().to_owned()))
     }
 
     /// What is in the evidence that the text of a condition names: its larger parts with their KiB, or how many parts there are.
