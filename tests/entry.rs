@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use boxed::site::{agent_binary, conditions, seed_image};
-use boxed::{Lab, Node, NodeConfig, REGISTRY_ADDRESS, REGISTRY_USER, Release, Site};
+use boxed::{Lab, Node, NodeConfig, REGISTRY_ADDRESS, REGISTRY_USER, Release, Site, UpgradeObject};
 use serde_json::{Value, json};
 
 const NAMESPACE: &str = "openshift-lifecycle-agent";
@@ -50,31 +50,15 @@ fn node(lab: &Lab, name: &str, agent: bool) -> Result<Node> {
     Ok(node)
 }
 
-fn upgrade(node: &Node) -> Result<Value> {
-    let text = node.kubectl(&[
-        "get",
-        "ibu",
-        "upgrade",
-        "--request-timeout=3s",
-        "-o",
-        "json",
-    ])?;
-    serde_json::from_str(&text).context("reading the upgrade object")
-}
-
 fn wait_upgrade(node: &Node, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<()> {
-    let started = Instant::now();
-    loop {
-        let seen = upgrade(node);
-        if seen.as_ref().is_ok_and(&wanted) {
-            return Ok(());
-        }
-        ensure!(
-            started.elapsed() < Duration::from_secs(60),
-            "no {what} within a minute, but {seen:?}"
-        );
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    let limit = Duration::from_secs(60);
+    let object = UpgradeObject {
+        kubectl: &|args| node.kubectl(args),
+        stage_limit: limit,
+        pause: Duration::from_millis(100),
+    };
+    let seen = object.wait(limit, wanted);
+    seen.map(drop).with_context(|| format!("no {what}"))
 }
 
 /// Exit status, standard output and standard error of a program on the node.

@@ -108,8 +108,7 @@ pub(super) const SCENARIOS: [Scenario; 16] = [
         fault::mask(site, "lifecycle-agent.service")?;
         // A torn one means the usual half an hour; the count of boots is what ends it here.
         let torn = "echo { >/var/lib/lca/autorollback_config.json
-                    (sleep 12; systemctl reboot --force) &
-                    disown";
+                    systemd-run --no-block --on-active=12 systemctl reboot --force";
         fault::on_boot(site, torn)?;
         returns(
             site,
