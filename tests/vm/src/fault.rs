@@ -51,6 +51,31 @@ ln -s ../mini-sno-fault.service $new/etc/systemd/system/sysinit.target.wants/"#
     )
 }
 
+/// Lets the new release reboot by itself a minute into each of its first `boots` boots, by `command`. Needs [`on_boot`], which
+/// counts them.
+///
+/// # Errors
+/// As [`in_target`].
+pub fn reboots(site: &Site, boots: u32, command: &str) -> Result<()> {
+    in_target(
+        site,
+        &format!(
+            r#"cat >$new/etc/systemd/system/mini-sno-reboot.service <<'END-OF-FAULT'
+[Service]
+Type=oneshot
+ExecStart=/bin/bash -c '[ $(cat /etc/mini-sno-fault-boots) -gt {boots} ] || {command}'
+END-OF-FAULT
+cat >$new/etc/systemd/system/mini-sno-reboot.timer <<'END-OF-FAULT'
+[Timer]
+OnBootSec=60
+AccuracySec=1
+END-OF-FAULT
+mkdir -p $new/etc/systemd/system/timers.target.wants
+ln -s ../mini-sno-reboot.timer $new/etc/systemd/system/timers.target.wants/"#
+        ),
+    )
+}
+
 /// Keeps a unit of the new release from ever starting.
 ///
 /// # Errors

@@ -107,9 +107,8 @@ pub(super) const SCENARIOS: [Scenario; 16] = [
     fault("rollback configuration torn, agent gone", |site| {
         fault::mask(site, "lifecycle-agent.service")?;
         // A torn one means the usual half an hour; the count of boots is what ends it here.
-        let torn = "echo { >/var/lib/lca/autorollback_config.json
-                    systemd-run --no-block --on-active=12 systemctl reboot --force";
-        fault::on_boot(site, torn)?;
+        fault::on_boot(site, "echo { >/var/lib/lca/autorollback_config.json")?;
+        fault::reboots(site, 9, "systemctl reboot --force")?;
         returns(
             site,
             "Rollback due to LCA Init Monitor: not completed within 5 boots",
