@@ -544,3 +544,21 @@ fn a_switch_without_its_reboot_is_taken_back_before_anything_else() {
         [Step::SetDefault { deployment }, Step::DisarmFallback]
     );
 }
+
+/// Nobody there would give back what Prep has taken.
+#[test]
+fn a_target_without_our_program_is_handed_nothing_of_ours() {
+    let mut facts = facts(Side::Origin);
+    facts.target = Some(target(true));
+    let given = |facts: &Facts| {
+        let plan = plan(State::UpgradeInProgress, "Upgrade", facts);
+        assert_eq!(plan.name, PlanName::Pivot);
+        let at = |wanted: &str| plan.steps.iter().position(|step| step.name() == wanted);
+        let sync = at("sync-stateroots");
+        let before = |name: &str| at(name).is_some() && at(name) < sync;
+        (before("discard-seed"), before("release-space"))
+    };
+    assert_eq!(given(&facts), (false, false));
+    facts.foreign_target = true;
+    assert_eq!(given(&facts), (true, true));
+}
