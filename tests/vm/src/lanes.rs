@@ -1,5 +1,6 @@
 //! Several machines at once, each on ground of its own.
 
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{fs, iter, thread};
 
@@ -30,31 +31,37 @@ fn available(memory: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Works on all `items`, `lanes` of them at once; each lane takes the next one as soon as it is free.
+/// Works on all `items`, `lanes` of them at once; each lane takes the next one as soon as it is free. What came of them, by lanes.
 ///
 /// # Errors
 /// When there is no lane, or its ground cannot be made.
-pub fn work<T: Sync>(
+pub fn work<T: Sync, R: Send>(
     ground: &Ground,
     lanes: usize,
     items: &[T],
-    act: impl Fn(&Ground, &T) + Sync,
-) -> Result<()> {
+    act: impl Fn(&Ground, &T) -> R + Sync,
+) -> Result<Vec<R>> {
     ensure!(lanes > 0, "0 lanes: at least one is needed");
     let more: Vec<Ground> = (1..lanes.min(items.len()))
         .map(|_| ground.beside())
         .collect::<Result<_>>()?;
     let next = AtomicUsize::new(0);
-    thread::scope(|scope| {
-        for ground in iter::once(ground).chain(&more) {
-            scope.spawn(|| {
-                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    act(ground, item);
-                }
-            });
-        }
+    let lane = |ground: &Ground| -> Vec<R> {
+        let items = iter::from_fn(|| items.get(next.fetch_add(1, Ordering::Relaxed)));
+        items.map(|item| act(ground, item)).collect()
+    };
+    let lane = &lane;
+    let done: Vec<Vec<R>> = thread::scope(|scope| {
+        let lanes: Vec<_> = iter::once(ground)
+            .chain(&more)
+            .map(|ground| scope.spawn(move || lane(ground)))
+            .collect();
+        let joined = lanes.into_iter().map(|lane| lane.join());
+        joined
+            .map(|done| done.unwrap_or_else(|panic| resume_unwind(panic)))
+            .collect()
     });
-    Ok(())
+    Ok(done.into_iter().flatten().collect())
 }
 
 #[cfg(test)]

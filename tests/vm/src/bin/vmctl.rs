@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -157,18 +157,13 @@ fn suite(names: &[String], lanes: &Lanes, list: bool) -> Result<()> {
         "suite",
         &[Release::V4_17_4, Release::V4_17_5, Release::V4_18_1],
     )?;
-    let played = Mutex::new(Vec::new());
     println!("{}", scenario::head());
-    vm::lanes::work(&ground, lanes, &scenarios, |ground, scenario| {
+    let played = vm::lanes::work(&ground, lanes, &scenarios, |ground, scenario| {
         let one = scenario::play(ground, scenario);
         println!("{}", scenario::line(&one));
-        played
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(one);
+        one
     })?;
     drop(ground);
-    let played = played.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!("{}", scenario::verdict(&played));
     let all = played.iter().all(scenario::Played::passed);
     ensure!(all, "some scenarios did not pass");

@@ -50,8 +50,7 @@ pub fn power(ground: &Ground, cuts: usize, lanes: usize, results: &Path) -> Resu
     let starts = prepare(ground)?;
     let all = Mutex::new(Results::open(results)?);
     let numbers: Vec<usize> = (1..=cuts).collect();
-    let failures = Mutex::new(Vec::new());
-    lanes::work(ground, lanes, &numbers, |ground, number| {
+    let lost = lanes::work(ground, lanes, &numbers, |ground, number| {
         let (start, phase, name) = draw(&starts, &mut locked(&all));
         let after = phase.lasts.mul_f64(fastrand::f64());
         let begun = Instant::now();
@@ -64,17 +63,14 @@ pub fn power(ground: &Ground, cuts: usize, lanes: usize, results: &Path) -> Resu
             end.name()
         );
         let kept = locked(&all).add(&name, after.as_secs_f64(), seconds, end);
-        if let Err(error) = cut.and(kept) {
+        cut.and(kept).err().map(|error| {
             println!("{name}: {error:#}");
-            locked(&failures).push(name);
-        }
+            name
+        })
     })?;
-    let (table, failures) = (locked(&all).table(), locked(&failures));
-    ensure!(
-        failures.is_empty(),
-        "{table}\nlost in: {}",
-        failures.join(", ")
-    );
+    let table = locked(&all).table();
+    let lost: Vec<String> = lost.into_iter().flatten().collect();
+    ensure!(lost.is_empty(), "{table}\nlost in: {}", lost.join(", "));
     Ok(table)
 }
 
