@@ -11,7 +11,7 @@ use crate::init_monitor;
 use crate::observe::only_booted;
 use crate::ports::{BootFallback, Clock, Files, Machine, Ostree, Ports};
 use crate::record::{self, Record};
-use crate::{PortResult, verdict};
+use crate::{PortResult, steps, verdict};
 
 /// The ports that are there early in a boot: no API server, no D-Bus, no network.
 #[derive(Clone, Copy)]
@@ -152,10 +152,7 @@ fn take_over(
         ports.fallback.arm(entry, FALLBACK_ATTEMPTS)?;
     }
     // It writes to /boot, which may be what the failed release has filled.
-    if let Err(error) = ports.machine.release() {
-        let error = engine::error_chain(&error);
-        tracing::warn!(error, "the space that is kept cannot be given back");
-    }
+    steps::release_or_go_on(ports.machine)?;
     ports.ostree.set_default(booted)?;
     take_back(ports)
 }

@@ -1,8 +1,9 @@
 //! Switching the default deployment and rebooting.
 
 use api::{DeploymentId, StaterootName};
+use planner::ErrorKind;
 
-use crate::ports::{Ports, Root};
+use crate::ports::{Machine, Ports, Root};
 use crate::{PortError, PortResult, boot_good};
 
 pub(super) fn is_default(ports: &Ports<'_>, deployment: &DeploymentId) -> PortResult<bool> {
@@ -50,4 +51,21 @@ pub(super) fn reboot(
         })?;
     }
     Err(error)
+}
+
+/// Gives back the space that is kept for the switch to a release that is returned to. Tried twice: what fails then stays kept,
+/// until Idle at the latest.
+pub(crate) fn release_or_go_on(machine: &dyn Machine) -> PortResult<()> {
+    let again = |error: PortError| match error.kind() {
+        ErrorKind::Interrupted => Err(error),
+        _ => machine.release(),
+    };
+    match machine.release().or_else(again) {
+        Err(error) if error.kind() != ErrorKind::Interrupted => {
+            let error = engine::error_chain(&error);
+            tracing::warn!(error, "the space that is kept cannot be given back");
+            Ok(())
+        }
+        released => released,
+    }
 }

@@ -14,6 +14,7 @@ mod seed;
 mod stateroot;
 mod verdict;
 
+pub(crate) use boot::release_or_go_on;
 pub(crate) use fallback::can_declare;
 pub use first_boot::{document, seed_info};
 pub(crate) use pins::unpinned;
@@ -175,22 +176,6 @@ fn probe(ports: &Ports<'_>, step: &Step) -> PortResult<bool> {
     }
 }
 
-/// Gives back the space that is kept. Tried twice: what fails then stays kept, until Idle at the latest.
-fn release_or_go_on(ports: &Ports<'_>) -> PortResult<()> {
-    let again = |error: PortError| match error.kind() {
-        ErrorKind::Interrupted => Err(error),
-        _ => ports.machine.release(),
-    };
-    match ports.machine.release().or_else(again) {
-        Err(error) if error.kind() != ErrorKind::Interrupted => {
-            let error = engine::error_chain(&error);
-            tracing::warn!(error, "the space that is kept cannot be given back");
-            Ok(())
-        }
-        released => released,
-    }
-}
-
 fn apply(ports: &Ports<'_>, step: &Step, context: &StepContext<'_>) -> PortResult<()> {
     let bytes = Told {
         context,
@@ -211,7 +196,7 @@ fn apply(ports: &Ports<'_>, step: &Step, context: &StepContext<'_>) -> PortResul
         } => seed::verify(ports, pin, keys, pull_secret.as_deref(), &items),
         Step::ReserveSpace { sysroot, boot } => ports.machine.reserve(*sysroot, *boot),
         Step::ReleaseSpace { may_fail: false } => ports.machine.release(),
-        Step::ReleaseSpace { may_fail: true } => release_or_go_on(ports),
+        Step::ReleaseSpace { may_fail: true } => release_or_go_on(ports.machine),
         Step::FetchSeed {
             pin,
             pull_secret,
