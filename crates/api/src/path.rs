@@ -35,6 +35,10 @@ pub const OPENSHIFT: &str = "/var/opt/openshift";
 pub const RECONFIGURATION: &str = "/var/opt/openshift/cluster-configuration/manifest.json";
 /// Manifests that the post-pivot applies; must exist, may be empty; 0700.
 pub const CLUSTER_MANIFESTS: &str = "/var/opt/openshift/cluster-configuration/manifests";
+/// Further manifests of an image-based installation, applied behind those (S 3.3, step 19); need not exist.
+pub const INSTALL_MANIFESTS: &str = "/var/opt/openshift/extra-manifests";
+/// The network of an image-based installation, as `nmstatectl` reads it (S 3.3, step 6b); 0600.
+pub const NETWORK_STATE: &str = "/var/opt/openshift/nmstate.yaml";
 /// NetworkManager connections to restore.
 pub const NETWORK_CONNECTIONS: &str = "/var/opt/openshift/network-configuration/system-connections";
 /// The LVM devices file to restore.

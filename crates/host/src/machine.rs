@@ -1,6 +1,7 @@
 //! The machine port: processor, filesystems, certificates, and space that is kept.
 
 mod certificates;
+mod configuration_volume;
 mod processor;
 mod reserve;
 
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use api::DeploymentId;
-use node::ports::{Filesystem, Machine, NodeFacts, Reserved, SeedPin, Space, Told};
+use node::ports::{Filesystem, Machine, NodeFacts, NodePath, Reserved, SeedPin, Space, Told};
 use node::{ErrorKind, PortError, PortResult};
 use rustix::fs::statvfs;
 
@@ -20,6 +21,7 @@ use crate::command::{Command, CommandError};
 use crate::failure::Attempt;
 use crate::layout::Layout;
 use crate::storage_target::container_storage_target;
+use crate::units::settle_etc;
 
 /// Kernels of the running release; each directory has its kernel and initial RAM disk (ostree's layout).
 const MODULES: &str = "usr/lib/modules";
@@ -176,6 +178,23 @@ impl Machine for HostMachine {
         run(TRUST, &[])
     }
 
+    fn apply_network_state(&self, state: &NodePath) -> PortResult<()> {
+        let path = self.layout.root(&state.root).join(&state.rel);
+        run(NETWORK, &["apply", &path.to_string_lossy()]).map_err(|error| {
+            if is_missing(&error) {
+                let text = format!("this release has no {NETWORK} to apply {state} with");
+                PortError::new(ErrorKind::Permanent, text, error)
+            } else {
+                error
+            }
+        })?;
+        settle_etc()
+    }
+
+    fn take_configuration(&self) -> PortResult<bool> {
+        configuration_volume::take(&self.layout)
+    }
+
     fn activate_volumes(&self) -> PortResult<()> {
         match run(VOLUMES, &["--cache", "--activate", "ay"]) {
             Err(error) if is_missing(&error) => {
@@ -191,7 +210,9 @@ impl Machine for HostMachine {
 const TRUST: &str = "update-ca-trust";
 /// Looks for LVM's volumes.
 const VOLUMES: &str = "pvscan";
-/// How long either may take: both read a few files and devices.
+/// Configures the network.
+const NETWORK: &str = "nmstatectl";
+/// How long each may take: they read a few files and devices, and nmstate waits a minute for a network to come about.
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Runs a program of the release. What fails for one moment may do in the next: another call may be under way.

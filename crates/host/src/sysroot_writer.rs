@@ -72,8 +72,9 @@ pub(crate) fn relayed<T: Send>(
     })
 }
 
-/// Moves the calling thread into a mount namespace of its own and makes the mounts writable there.
-fn unlock_mounts() -> PortResult<()> {
+/// Moves the calling thread into a mount namespace of its own: nobody else sees what it mounts, or what a process that it starts
+/// does.
+pub(crate) fn private_mounts() -> PortResult<()> {
     let errno = |error: nix::Error| std::io::Error::from(error);
     unshare(CloneFlags::CLONE_NEWNS)
         .map_err(errno)
@@ -87,7 +88,12 @@ fn unlock_mounts() -> PortResult<()> {
         None::<&str>,
     )
     .map_err(errno)
-    .attempt(|| "detaching the private mount namespace".to_owned())?;
+    .attempt(|| "detaching the private mount namespace".to_owned())
+}
+
+/// Makes the mounts writable in a mount namespace of the calling thread's own.
+fn unlock_mounts() -> PortResult<()> {
+    private_mounts()?;
     for target in WRITABLE {
         remount_writable(Path::new(target))
             .attempt(|| format!("remounting {target} read-write in a private mount namespace"))?;

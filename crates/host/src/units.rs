@@ -129,7 +129,7 @@ impl HostUnits {
 }
 
 /// Makes what others wrote below `/etc` durable.
-fn settle_etc() -> PortResult<()> {
+pub(crate) fn settle_etc() -> PortResult<()> {
     let open = || -> io::Result<()> { Ok(rustix::fs::syncfs(std::fs::File::open("/etc")?)?) };
     open().attempt(|| "syncing the filesystem of /etc".to_owned())
 }

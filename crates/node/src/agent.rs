@@ -3,8 +3,7 @@
 //! Nothing here waits. The caller publishes what a pass wants published, hands its plan to a worker, and calls again
 //! when the object changes, the run tells something, or the time to look again has come.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use api::{ImageBasedUpgrade, ImageBasedUpgradeStatus, Stage, annotation, names};
 use engine::{
@@ -22,6 +21,7 @@ use crate::journal_files::{JournalMemory, is_full};
 use crate::latest::LatestRun;
 use crate::observe::observe;
 use crate::ports::{Announcement, ClusterFacts, Ports, Reserved, Severity};
+use crate::run_names::RunNames;
 use crate::steps::NodeWork;
 use crate::{JournalFiles, PortError, PortResult, ProgressNote};
 
@@ -33,9 +33,7 @@ pub struct Agent<'a> {
     ports: Ports<'a>,
     program: String,
     latest: LatestRun,
-    runs: AtomicU32,
-    /// Number of this process's first run in its name.
-    first: OnceLock<u32>,
+    names: RunNames,
     /// What the latest pass saw: journals say what their plan was made from.
     seen: Mutex<serde_json::Value>,
     cluster: ClusterView,
@@ -66,8 +64,7 @@ impl<'a> Agent<'a> {
             ports,
             program: program.into(),
             latest: LatestRun::default(),
-            runs: AtomicU32::new(0),
-            first: OnceLock::new(),
+            names: RunNames::default(),
             seen: Mutex::default(),
             cluster: ClusterView::default(),
             precaching: PrecachePolicy::default(),
@@ -370,7 +367,7 @@ impl<'a> Agent<'a> {
             plan.steps.clone(),
         );
         let journal = Journal::create(store, header).map_err(unusable)?;
-        self.runs.fetch_add(1, Ordering::Relaxed);
+        self.names.taken();
         Ok(journal)
     }
 
@@ -397,42 +394,14 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// Behind every run of this boot: an earlier process may have ended within this very second. Without a list to look at,
-    /// 0; a name that is taken is refused when the journal is made, and another second gives another name.
-    fn first_sequence(&self, boot: &str) -> u32 {
-        let runs = JournalFiles::new(self.ports.files)
-            .list()
-            .unwrap_or_default();
-        let sequences = runs.iter().filter_map(|run| {
-            let parts: Vec<&str> = run.as_str().split('-').collect();
-            let same = parts.get(BOOT_AT) == Some(&boot);
-            parts.get(SEQUENCE_AT).filter(|_| same)?.parse::<u32>().ok()
-        });
-        sequences.max().map_or(0, |last| last + 1)
-    }
-
     fn now(&self) -> u64 {
         u64::try_from(self.ports.clock.now()).unwrap_or_default()
     }
 
-    /// A name for the next run: in order of time within a boot, and unlike those of other boots.
+    /// A name for the next run.
     fn run_id(&self) -> String {
-        let boot: String = self
-            .ports
-            .clock
-            .boot_id()
-            .0
-            .chars()
-            .filter(char::is_ascii_hexdigit)
-            .take(8)
-            .collect();
-        let first = *self.first.get_or_init(|| self.first_sequence(&boot));
-        let sequence = first + self.runs.load(Ordering::Relaxed);
-        format!(
-            "{:012}-{boot}-{:08}-{sequence:04}",
-            self.now(),
-            self.ports.clock.uptime()
-        )
+        let store = JournalFiles::new(self.ports.files);
+        self.names.next(&store, self.ports.clock)
     }
 }
 
@@ -443,10 +412,6 @@ fn asks_cluster(state: State) -> bool {
         State::PrepInProgress | State::UpgradeInProgress | State::Finalizing
     )
 }
-
-/// Position of the boot's digits and of the sequence number in a run's name.
-const BOOT_AT: usize = 1;
-const SEQUENCE_AT: usize = 3;
 
 /// Whether a journal belongs to another process that keeps some in this directory: the first boot's service, the init monitor and
 /// the controller leave each other's alone. One whose plan nobody knows is the controller's; one that cannot be read is left alone

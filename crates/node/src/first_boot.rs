@@ -1,7 +1,7 @@
 //! The target's first boot, from the service that systemd starts until this site's identity is in place.
 
 use engine::{EventSink, Outcome, RunEnd, StopToken};
-use planner::{Disposition, ErrorKind, Plan, disposition};
+use planner::{Disposition, ErrorKind, Plan, backoff, disposition};
 
 use crate::agent::Agent;
 use crate::init_monitor::handed_over;
@@ -13,7 +13,7 @@ use crate::{PortError, PortResult};
 /// How a first boot ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum FirstBoot {
-    /// There is nothing to do: no document was left, so this is no first boot.
+    /// There is nothing to do: it was done before.
     NothingToDo,
     /// The site's identity is in place.
     Done,
@@ -35,12 +35,14 @@ pub fn first_boot(
     let mut attempt = 0;
     while !stop.is_stopped() {
         // Made anew each time: what an attempt removed is not asked for again.
-        let Some(plan) = plan(ports)? else {
-            return Ok(if attempt == 0 {
-                FirstBoot::NothingToDo
-            } else {
-                FirstBoot::Done
-            });
+        let plan = match due(ports)? {
+            Due::Plan(plan) => plan,
+            Due::Nothing if attempt == 0 => return Ok(FirstBoot::NothingToDo),
+            Due::Nothing => return Ok(FirstBoot::Done),
+            Due::Configuration => {
+                await_configuration(ports, stop);
+                continue;
+            }
         };
         agent.latest().begin(plan.name);
         match agent.carry_out(&plan, stop, events) {
@@ -63,26 +65,33 @@ pub fn first_boot(
     Ok(FirstBoot::Stopped)
 }
 
-/// Whether anything is left to do.
-pub(crate) fn is_due(ports: &Ports<'_>) -> PortResult<bool> {
-    plan(ports).map(|plan| plan.is_some())
+/// What a first boot finds to do.
+enum Due {
+    /// All that the document asks for, or, where its removal was cut short behind it, the rest of that.
+    Plan(Plan),
+    /// Nobody has left anything: a node that is being installed, whose configuration comes on a volume.
+    Configuration,
+    /// It was done.
+    Nothing,
 }
 
-/// What is left to do: all that the document asks for, or, where its removal was cut short behind it, the rest of that.
-fn plan(ports: &Ports<'_>) -> PortResult<Option<Plan>> {
+/// Whether an upgrade has left anything to do.
+pub(crate) fn is_due(ports: &Ports<'_>) -> PortResult<bool> {
+    due(ports).map(|due| matches!(due, Due::Plan(_)))
+}
+
+fn due(ports: &Ports<'_>) -> PortResult<Due> {
     if let Some(document) = steps::document(ports)? {
         let seed = steps::seed_info(ports, &NodePath::booted(api::path::SEED_INFO))?;
         let plan = planner::reconfigure(&document, seed.as_ref()).map_err(|error| {
             let text = "planning the reconfiguration of this node";
             PortError::new(ErrorKind::Permanent, text, error)
         })?;
-        return Ok(Some(plan));
+        return Ok(Due::Plan(plan));
     }
     match observe::latest_journal(ports)? {
-        Some(run) => {
-            let unfinished = run.end != Some(RunEnd::Completed);
-            Ok(unfinished.then(planner::finish_reconfiguration))
-        }
+        Some(run) if run.end == Some(RunEnd::Completed) => Ok(Due::Nothing),
+        Some(_) => Ok(Due::Plan(planner::finish_reconfiguration())),
         // It would go on as the seed's own node.
         None if handed_over(ports) => Err(PortError::plain(
             ErrorKind::Permanent,
@@ -91,7 +100,28 @@ fn plan(ports: &Ports<'_>) -> PortResult<Option<Plan>> {
                 api::path::RECONFIGURATION
             ),
         )),
-        None => Ok(None),
+        None => Ok(Due::Configuration),
+    }
+}
+
+/// How often the volume with a configuration is looked for, milliseconds (S 3.3, step 1).
+const VOLUME_AGAIN: u64 = 1000;
+
+/// Waits for the volume, for as long as that takes: there is nothing that an installation could go back to.
+fn await_configuration(ports: &Ports<'_>, stop: &StopToken) {
+    tracing::info!("waiting for a volume with this node's configuration");
+    let mut attempt = 0;
+    while !stop.is_stopped() {
+        match ports.machine.take_configuration() {
+            Ok(true) => return,
+            Ok(false) => ports.clock.pause(VOLUME_AGAIN),
+            Err(error) => {
+                attempt += 1;
+                let error = engine::error_chain(&error);
+                tracing::warn!(error, attempt, "no configuration yet");
+                ports.clock.pause(backoff(attempt) * 1000);
+            }
+        }
     }
 }
 

@@ -20,6 +20,7 @@ pub mod ports;
 mod progress_note;
 pub mod record;
 mod restart;
+mod run_names;
 mod saved;
 pub mod steps;
 pub mod timeline;

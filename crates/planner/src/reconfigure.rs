@@ -44,6 +44,11 @@ pub fn reconfigure(
         Step::AuthorizeSshKeys,
         Step::WritePullSecret,
         Step::RestoreConnections,
+    ];
+    if !document.raw_nm_state_config.is_empty() {
+        steps.push(Step::ApplyNetworkState);
+    }
+    steps.extend([
         Step::SetHostname {
             hostname: document.hostname.clone(),
         },
@@ -54,7 +59,7 @@ pub fn reconfigure(
                 .map(|network| address_of(network).to_owned())
                 .collect(),
         },
-    ];
+    ]);
     if addresses.is_empty() {
         steps.push(Step::AwaitNodeAddress);
     }

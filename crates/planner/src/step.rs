@@ -456,6 +456,8 @@ pub enum Step {
     AuthorizeSshKeys,
     /// Put this site's network connections in place.
     RestoreConnections,
+    /// Configure the network as the document of an image-based installation describes it.
+    ApplyNetworkState,
     /// Give the node its name.
     SetHostname {
         /// The site's hostname.
@@ -575,6 +577,7 @@ impl Step {
             Step::HoldUnit { .. } => "hold-unit",
             Step::AuthorizeSshKeys => "authorize-ssh-keys",
             Step::RestoreConnections => "restore-connections",
+            Step::ApplyNetworkState => "apply-network-state",
             Step::SetHostname { .. } => "set-hostname",
             Step::WritePullSecret => "write-pull-secret",
             Step::WriteNodeIpHint { .. } => "write-node-ip-hint",

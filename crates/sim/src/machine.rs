@@ -83,6 +83,8 @@ pub struct Machine {
     pub(crate) booted_hidden: bool,
     /// Nothing more fits onto the filesystem that all stateroots share.
     pub(crate) shared_full: bool,
+    /// Files of a volume that brings a configuration, by their paths on it.
+    pub(crate) configuration_volume: BTreeMap<String, Vec<u8>>,
     /// What is in the registry, by reference.
     pub(crate) registry: Arc<BTreeMap<String, SeedImage>>,
     /// Every commit that exists anywhere, by checksum.
@@ -136,6 +138,7 @@ impl Machine {
             ill: None,
             booted_hidden: false,
             shared_full: false,
+            configuration_volume: BTreeMap::new(),
             registry: Arc::new(registry),
             commits: Arc::new(commits),
         }
@@ -359,6 +362,11 @@ impl Machine {
     /// Somebody fills the filesystem that all stateroots share.
     pub fn fill_shared(&mut self) {
         self.shared_full = true;
+    }
+
+    /// Somebody attaches a volume with the configuration of a node that is being installed.
+    pub fn attach_configuration(&mut self, files: BTreeMap<String, Vec<u8>>) {
+        self.configuration_volume = files;
     }
 
     /// Starts what the boot loader starts, again where it does not come up. `false` = nothing comes up.

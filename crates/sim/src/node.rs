@@ -186,6 +186,11 @@ impl Node {
         }
     }
 
+    /// The machine as it is now.
+    pub fn machine(&self) -> Machine {
+        self.see(Machine::clone)
+    }
+
     /// What an observer outside of the node sees: no operation.
     pub(crate) fn see<T>(&self, look: impl FnOnce(&Machine) -> T) -> T {
         look(&self.lock().machine)

@@ -132,7 +132,7 @@ impl Site {
 
     /// A copy of the machine as it is now.
     pub fn machine(&self) -> Machine {
-        self.node.see(Clone::clone)
+        self.node.machine()
     }
 
     /// What has been published and run, one line each.

@@ -1,12 +1,15 @@
 //! What an origin leaves for the target's first boot, and what that first boot makes of it, file by file.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use api::Stage;
+use engine::{Event, StopToken};
+use node::{Agent, FirstBoot};
 use planner::State;
 use serde_json::Value;
-use sim::{Entry, Guard, Machine, Request, Site};
+use sim::{Entry, Guard, Machine, Node, Request, Site};
 
 const GOLDEN: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -222,31 +225,40 @@ fn a_first_boot_puts_everything_in_its_place() {
     );
 }
 
-/// The directory that the Go original left, in place of ours.
-fn by_go(machine: &mut Machine, directory: &Path, to: &str) {
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let entry = entry.unwrap();
-        let to = format!("{to}/{}", entry.file_name().to_str().unwrap());
-        if entry.file_type().unwrap().is_dir() {
-            by_go(machine, &entry.path(), &to);
-        } else {
-            machine.tamper(&to, &std::fs::read(entry.path()).unwrap());
+/// What the Go original left, by path.
+fn by_go() -> BTreeMap<String, Vec<u8>> {
+    fn collect(directory: &Path, at: &str, files: &mut BTreeMap<String, Vec<u8>>) {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let entry = entry.unwrap();
+            let at = format!("{at}{}", entry.file_name().to_str().unwrap());
+            if entry.file_type().unwrap().is_dir() {
+                collect(&entry.path(), &format!("{at}/"), files);
+            } else {
+                files.insert(at, std::fs::read(entry.path()).unwrap());
+            }
         }
+    }
+    let mut files = BTreeMap::new();
+    collect(Path::new(BY_GO), "", &mut files);
+    files
+}
+
+/// Takes away what is below a directory.
+fn clear(machine: &mut Machine, directory: &str) {
+    let below = machine.disk().below(directory);
+    let there: Vec<String> = below.map(|(path, _)| path.to_string()).collect();
+    for path in there.iter().rev() {
+        machine.erase(path);
     }
 }
 
 #[test]
 fn a_first_boot_runs_from_what_the_go_original_exported() {
     let (mut machine, guard) = handed_over();
-    let ours: Vec<String> = machine
-        .disk()
-        .below(OPENSHIFT)
-        .map(|(path, _)| path.to_string())
-        .collect();
-    for path in ours.iter().rev() {
-        machine.erase(path);
+    clear(&mut machine, OPENSHIFT);
+    for (path, content) in by_go() {
+        machine.tamper(&format!("{OPENSHIFT}/{path}"), &content);
     }
-    by_go(&mut machine, Path::new(BY_GO), OPENSHIFT);
     // Its saved CR has no stamp.
     let saved = format!("{VAR}/lib/lca/ibu.json");
     let mut ibu: Value = serde_json::from_slice(machine.disk().content(&saved).unwrap()).unwrap();
@@ -367,4 +379,53 @@ fn leads_back(change: impl FnOnce(&mut Machine, &str), why: &str) {
         _ => None,
     };
     assert_eq!(hostname.as_deref(), Some(&b"seed-node\n"[..]));
+}
+
+/// An image-based installation: no upgrade led here, and the configuration comes on a volume, at some time.
+#[test]
+fn a_first_boot_takes_its_configuration_from_a_volume() {
+    let (mut machine, mut guard) = handed_over();
+    machine.shut_down();
+    assert!(machine.power_on());
+    guard.booted(&machine);
+    clear(&mut machine, OPENSHIFT);
+    clear(&mut machine, &format!("{VAR}/lib/lca"));
+    let mut volume = by_go();
+    let document = volume
+        .get_mut("cluster-configuration/manifest.json")
+        .unwrap();
+    let mut changed: Value = serde_json::from_slice(document).unwrap();
+    changed["raw_nm_state_config"] = "interfaces: []".into();
+    *document = changed.to_string().into_bytes();
+    volume.insert(
+        "extra-manifests/50-own.yaml".to_owned(),
+        b"kind: Own".to_vec(),
+    );
+    machine.attach_configuration(volume);
+    let node = Node::new(machine, guard);
+    let agent = Agent::new(node.ports(), "test");
+    let ended = node::first_boot(&agent, &StopToken::new(), &mut |_: &Event| {});
+    assert_eq!(ended.unwrap(), FirstBoot::Done);
+    assert_eq!(node.violations(), Vec::<String>::new());
+    let machine = node.machine();
+    holds(&machine, "/etc/hostname", 0o644, "site-node\n");
+    holds(
+        &machine,
+        "/etc/NetworkManager/system-connections/by-nmstate.nmconnection",
+        0o600,
+        "interfaces: []",
+    );
+    let manifests = machine.path("/var/lib/etcd/manifests");
+    assert_eq!(
+        machine.disk().names(&manifests),
+        [
+            "50-own.yaml",
+            "99-master-ssh.json",
+            "99-worker-ssh.json",
+            "image-digest-mirror-set.json"
+        ]
+    );
+    // Done once.
+    let again = node::first_boot(&agent, &StopToken::new(), &mut |_: &Event| {});
+    assert_eq!(again.unwrap(), FirstBoot::NothingToDo);
 }

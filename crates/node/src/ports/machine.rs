@@ -3,6 +3,7 @@
 use api::DeploymentId;
 use planner::{NodeFacts, SeedPin, Told};
 
+use super::NodePath;
 use crate::PortResult;
 
 /// Space that is kept for the way back.
@@ -40,6 +41,15 @@ pub trait Machine: Send + Sync {
 
     /// Makes the node's bundle of authorities anew from its anchors (`update-ca-trust`). Not durable by itself.
     fn trust_authorities(&self) -> PortResult<()>;
+
+    /// Configures the network as the document at `state` describes it (`nmstatectl`), durably. A release without that program is
+    /// `Permanent`; a network that does not come about as described is as it was before, and `Transient`.
+    fn apply_network_state(&self, state: &NodePath) -> PortResult<()>;
+
+    /// Looks for the volume that brings a node which is being installed its configuration, and copies what is on it to
+    /// [`api::path::OPENSHIFT`]; `false` = there is no such volume. What is there afterwards is whole and durable, or has no
+    /// [`api::path::RECONFIGURATION`]. A volume that has none is `Permanent`.
+    fn take_configuration(&self) -> PortResult<bool>;
 
     /// Looks for LVM's volumes on the devices that it may look at, and activates them (`pvscan`). A node without LVM has none.
     fn activate_volumes(&self) -> PortResult<()>;

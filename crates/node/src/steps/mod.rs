@@ -130,6 +130,7 @@ fn probe(ports: &Ports<'_>, step: &Step) -> PortResult<bool> {
         | Step::AuthorizeSshKeys
         | Step::WritePullSecret
         | Step::RestoreConnections
+        | Step::ApplyNetworkState
         | Step::WriteNodeIpHint { .. }
         | Step::AwaitNodeAddress
         | Step::WriteDnsOverrides { .. }
@@ -281,6 +282,7 @@ fn apply(ports: &Ports<'_>, step: &Step, context: &StepContext<'_>) -> PortResul
         Step::HoldUnit { unit } => first_boot::hold(ports, unit),
         Step::AuthorizeSshKeys => first_boot::host_files::authorize_ssh_keys(ports),
         Step::RestoreConnections => first_boot::network::restore_connections(ports),
+        Step::ApplyNetworkState => first_boot::network::apply_state(ports),
         Step::SetHostname { hostname } => ports.units.set_hostname(hostname),
         Step::WritePullSecret => first_boot::host_files::write_pull_secret(ports),
         Step::WriteNodeIpHint { addresses } => {

@@ -100,6 +100,7 @@ fn secrets_stay_in_the_document() {
     let secret = || "SECRET".to_owned().into();
     (document.pull_secret, document.install_config) = (secret(), secret());
     (document.kubeadmin_password_hash, document.ssh_key) = (secret(), "SECRET".to_owned());
+    document.raw_nm_state_config = secret();
     document.proxy = Some(Proxy {
         http_proxy: secret(),
         ..Proxy::default()
@@ -107,6 +108,17 @@ fn secrets_stay_in_the_document() {
     let plan = reconfigure(&document, None).unwrap();
     let text = serde_json::to_string(&plan).unwrap();
     assert!(!text.contains("SECRET"), "{text}");
+}
+
+#[test]
+fn the_network_of_an_installation_is_configured_behind_its_connections() {
+    let mut document = document();
+    document.raw_nm_state_config = "interfaces: []".to_owned().into();
+    let plan = reconfigure(&document, None).unwrap();
+    assert_eq!(
+        names(&plan)[3..6],
+        ["restore-connections", "apply-network-state", "set-hostname"]
+    );
 }
 
 #[test]

@@ -115,6 +115,37 @@ impl Hardware for Node {
         self.operation("trusted_authorities", &"")
     }
 
+    fn apply_network_state(&self, state: &NodePath) -> PortResult<()> {
+        self.operation("apply_network_state", &state)?;
+        self.effect(|machine| {
+            let described = machine.resolve(state);
+            let described = machine
+                .cache
+                .text(&described)
+                .unwrap_or_default()
+                .to_owned();
+            let profile = machine.etc("NetworkManager/system-connections/by-nmstate.nmconnection");
+            machine.write_durably(&profile, 0o600, described.into_bytes());
+        })?;
+        self.operation("applied_network_state", &state)
+    }
+
+    fn take_configuration(&self) -> PortResult<bool> {
+        self.operation("take_configuration", &"")?;
+        let parts = self.see(|machine| machine.configuration_volume.clone());
+        if parts.is_empty() {
+            return Ok(false);
+        }
+        self.effect(|machine| {
+            for (path, content) in &parts {
+                let path = machine.path(&format!("{}/{path}", api::path::OPENSHIFT));
+                machine.write_durably(&path, 0o600, content.clone());
+            }
+        })?;
+        self.operation("took_configuration", &"")?;
+        Ok(true)
+    }
+
     fn activate_volumes(&self) -> PortResult<()> {
         // Volumes are not simulated.
         self.operation("activate_volumes", &"")

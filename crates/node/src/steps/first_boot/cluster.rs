@@ -51,17 +51,20 @@ pub(in crate::steps) fn apply_manifests(
     Ok(())
 }
 
-/// The manifests that the origin left, in the order of their names. The directory is there, even if it is empty.
+/// The manifests that were left for this boot, in the order of their names, those of an installation last. The first directory is
+/// there, even if it is empty.
 fn manifests(ports: &Ports<'_>) -> PortResult<Vec<(String, Vec<u8>)>> {
-    let directory = NodePath::booted(api::path::CLUSTER_MANIFESTS);
-    if ports.files.kind(&directory)?.is_none() {
-        let text = format!("the exported configuration has no {directory}");
+    let own = NodePath::booted(api::path::CLUSTER_MANIFESTS);
+    if ports.files.kind(&own)?.is_none() {
+        let text = format!("the exported configuration has no {own}");
         return Err(PortError::plain(ErrorKind::Permanent, text));
     }
     let mut manifests = Vec::new();
-    for name in ports.files.list(&directory)? {
-        if let Some(content) = ports.files.read(&directory.join(&name), LIMIT)? {
-            manifests.push((name, content));
+    for directory in [own, NodePath::booted(api::path::INSTALL_MANIFESTS)] {
+        for name in ports.files.list(&directory)? {
+            if let Some(content) = ports.files.read(&directory.join(&name), LIMIT)? {
+                manifests.push((name, content));
+            }
         }
     }
     Ok(manifests)

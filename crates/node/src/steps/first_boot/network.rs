@@ -3,7 +3,7 @@
 use engine::StepContext;
 use planner::ErrorKind;
 
-use super::restart;
+use super::{required, restart};
 use crate::ports::{NodePath, Ports};
 use crate::{PortError, PortResult};
 
@@ -19,6 +19,16 @@ pub(in crate::steps) fn restore_connections(ports: &Ports<'_>) -> PortResult<()>
         .files
         .copy_tree(&from, &NodePath::booted(api::path::SYSTEM_CONNECTIONS))?;
     restart(ports, api::names::NETWORK_UNIT)
+}
+
+/// Lets nmstate configure the network. What it is told does not change, so once more does no harm.
+pub(in crate::steps) fn apply_state(ports: &Ports<'_>) -> PortResult<()> {
+    let state = required(ports)?.raw_nm_state_config;
+    let path = NodePath::booted(api::path::NETWORK_STATE);
+    ports
+        .files
+        .replace(&path, state.expose().as_bytes(), 0o600)?;
+    ports.machine.apply_network_state(&path)
 }
 
 /// Writes the hint. Where a unit goes by it, that one is run again: it may have begun with the seed's.
