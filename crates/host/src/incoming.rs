@@ -18,21 +18,17 @@ use rustix::fs::RenameFlags;
 use seed::extract::Mark;
 use serde::{Deserialize, Serialize};
 
-use crate::boot::recent;
 use crate::directory::Anchor;
 use crate::failure::Attempt;
 use crate::layout::Layout;
+use crate::notes::Notes;
 use crate::tree;
 
 /// Its name in the stateroot.
 const NAME: &str = "incoming";
 
-/// How far the archives of an indexed seed have come, and the name that it is written under.
+/// How far the archives of an indexed seed have come.
 const PROGRESS: &str = "progress";
-const NEW_PROGRESS: &str = "progress.new";
-/// The last note when a sync began: it counts in this boot, and in later ones when that has ended.
-const SYNCED_PROGRESS: &str = "progress.synced";
-
 /// Longest of these in bytes: it has the names of the directories that lead to one file.
 const PROGRESS_LIMIT: u64 = 64 << 10;
 
@@ -55,6 +51,14 @@ pub(crate) struct Progress {
     pub(crate) var: Option<Mark>,
     /// All of `/var` is there.
     pub(crate) var_done: bool,
+}
+
+fn notes(directory: &File) -> Notes<'_> {
+    Notes {
+        directory: directory.as_fd(),
+        name: PROGRESS,
+        limit: PROGRESS_LIMIT,
+    }
 }
 
 /// What was brought for one stateroot.
@@ -94,10 +98,11 @@ impl Incoming {
     /// What an interrupted fetch of this indexed seed has brought; where it has brought nothing, a new beginning.
     pub(crate) fn resume(&self, seed: &Digest) -> PortResult<Progress> {
         if let Some(progress) = self.progress(seed) {
-            if self.path().join(recent(PROGRESS)).exists() {
+            let [latest, picked, _] = Notes::files(PROGRESS);
+            if self.path().join(latest).exists() {
                 self.pick_note()?;
             }
-            if self.path().join(recent(SYNCED_PROGRESS)).exists() {
+            if self.path().join(picked).exists() {
                 // Whoever wrote that was killed before it did this.
                 sync(&self.path()).attempt(|| format!("syncing {}", self.path().display()))?;
                 self.keep_note()?;
@@ -119,16 +124,8 @@ impl Incoming {
 
     /// What an interrupted fetch of this indexed seed has brought.
     pub(crate) fn progress(&self, seed: &Digest) -> Option<Progress> {
-        let read = |name: &str| -> Option<Progress> {
-            let mut text = Vec::new();
-            let file = File::open(self.path().join(name)).ok()?;
-            let mut file = io::Read::take(file, PROGRESS_LIMIT);
-            io::Read::read_to_end(&mut file, &mut text).ok()?;
-            serde_json::from_slice(&text).ok()
-        };
-        let progress = read(&recent(PROGRESS))
-            .or_else(|| read(&recent(SYNCED_PROGRESS)))
-            .or_else(|| read(PROGRESS))?;
+        let directory = File::open(self.path()).ok()?;
+        let progress: Progress = notes(&directory).last()?;
         (progress.seed == *seed && self.var().is_dir()).then_some(progress)
     }
 
@@ -144,36 +141,31 @@ impl Incoming {
         found.next()
     }
 
-    /// Writes a note, which counts in this boot, and in later ones if a sync begins behind it: [`Self::pick_note`], the sync,
-    /// [`Self::keep_note`]. A note whose name is durable
-    /// before its content could be an empty one after a power cut, and nothing of `/var` would count.
+    /// Adds a note, which counts in this boot, and in later ones if a sync begins behind it: [`Self::pick_note`], the sync,
+    /// [`Self::keep_note`]. Otherwise nothing of `/var` might count after a power cut.
     pub(crate) fn write_note(&self, progress: &Progress) -> PortResult<()> {
-        let new = self.path().join(NEW_PROGRESS);
-        let write = || {
-            fs::write(&new, serde_json::to_vec(progress)?)?;
-            fs::rename(&new, self.path().join(recent(PROGRESS)))
-        };
-        write().attempt(|| format!("writing {}", new.display()))
+        self.noting(|notes| notes.write(progress))
     }
 
-    /// Picks the last note that was written; others may follow while the disk is waited for.
+    /// Picks what was noted so far; more may follow while the disk is waited for.
     pub(crate) fn pick_note(&self) -> PortResult<()> {
-        self.rename_note(&recent(PROGRESS), &recent(SYNCED_PROGRESS))
+        self.noting(|notes| notes.pick())
     }
 
-    /// Lets the picked note count in later boots: it is durable, and so is what it says.
+    /// Lets what was picked count in later boots: it is durable, and so is what it says.
     pub(crate) fn keep_note(&self) -> PortResult<()> {
-        self.rename_note(&recent(SYNCED_PROGRESS), PROGRESS)
+        self.noting(|notes| notes.keep())
     }
 
-    fn rename_note(&self, from: &str, to: &str) -> PortResult<()> {
-        fs::rename(self.path().join(from), self.path().join(to))
+    fn noting(&self, act: impl FnOnce(&Notes<'_>) -> io::Result<()>) -> PortResult<()> {
+        File::open(self.path())
+            .and_then(|directory| act(&notes(&directory)))
             .attempt(|| format!("noting what is in {}", self.path().display()))
     }
 
     /// Forgets how far a fetch has come: what it speaks of goes.
     fn forget(&self) -> io::Result<()> {
-        for name in [&recent(PROGRESS), &recent(SYNCED_PROGRESS), PROGRESS] {
+        for name in Notes::files(PROGRESS) {
             absent_is_none(fs::remove_file(self.path().join(name)))?;
         }
         Ok(())
@@ -450,7 +442,7 @@ mod tests {
         incoming.write_note(&later).unwrap();
         // In this boot; a later one reads the other.
         assert_eq!(incoming.progress(&seed), Some(later.clone()));
-        let last = incoming.path().join(recent(PROGRESS));
+        let [last, ..] = Notes::files(PROGRESS).map(|name| incoming.path().join(name));
         let aside = incoming.path().join("of-another-boot");
         fs::rename(&last, &aside).unwrap();
         assert_eq!(incoming.progress(&seed), Some(first));

@@ -23,6 +23,7 @@ mod ingest;
 mod instance;
 mod layout;
 mod machine;
+mod notes;
 mod objects;
 mod priority;
 mod reachable;

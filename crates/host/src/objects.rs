@@ -264,10 +264,13 @@ impl ObjectStore {
 
     /// Makes all staged objects durable and gives them their names, the commits' last.
     pub(crate) fn adopt(&self) -> io::Result<()> {
-        fs::syncfs(&self.staged)?;
         if let Some(batches) = &self.batches {
+            if !batches.are_durable() {
+                self.sync()?;
+            }
             return self.adopt_staged(&batches.take_all(), true);
         }
+        self.sync()?;
         let mut commits = vec![];
         for directory in names(&self.staged)? {
             let from = open_below(&self.staged, directory.as_bytes())?;

@@ -182,7 +182,7 @@ impl<'a> Settler<'a> {
         } = made;
         self.store.settle(&grown).attempt(attempted)?;
         if let Some(growth) = &growth {
-            self.store.write_growth(growth).attempt(attempted)?;
+            self.store.growth().write(growth).attempt(attempted)?;
         }
         if let Some(progress) = &progress {
             self.incoming.write_note(progress)?;
@@ -199,7 +199,7 @@ impl<'a> Settler<'a> {
             growth, progress, ..
         } = mem::take(pending);
         if growth {
-            self.store.pick_growth().attempt(attempted)?;
+            self.store.growth().pick().attempt(attempted)?;
         }
         if progress {
             self.incoming.pick_note()?;
@@ -229,7 +229,7 @@ impl Sync {
         let settled = settler.store.settle_durably(self.recent);
         settled.attempt(attempted)?;
         if self.growth {
-            settler.store.keep_growth().attempt(attempted)?;
+            settler.store.growth().keep().attempt(attempted)?;
         }
         match self.progress {
             true => settler.incoming.keep_note(),

@@ -53,6 +53,12 @@ impl Batches {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a sync has made all of it durable.
+    pub(super) fn are_durable(&self) -> bool {
+        let state = self.state();
+        state.fresh.is_empty() && state.recent.is_empty()
+    }
+
     /// All that is staged.
     pub(super) fn take_all(&self) -> Vec<Staged> {
         let mut state = self.state();
@@ -137,7 +143,8 @@ impl ObjectStore {
         File::from(file).write_all(&bytes)
     }
 
-    /// Gives durable objects their names, the commits last, if they are to have theirs.
+    /// Gives durable objects their names in the order that they were staged in, the commits last, if they are to have theirs: what
+    /// a prune finds no way to from a commit that is there, it removes.
     pub(super) fn adopt_staged(&self, staged: &[Staged], commits: bool) -> io::Result<()> {
         let is_commit = |id: &ObjectId| id.kind == ObjectKind::Commit;
         let files = staged.iter().filter(|(_, id)| !is_commit(id));

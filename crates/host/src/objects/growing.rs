@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use api::Digest;
 use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags};
@@ -10,20 +11,16 @@ use seed::index::{ObjectId, ObjectKind};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::boot::recent;
 use crate::layout::Layout;
+use crate::notes::Notes;
 
 use super::{CHUNK, FileMetadata, ObjectStore, Refusal, S_IFREG, describe, hash_header, verify};
 
 /// Below the repository: where these objects are until they are whole and durable.
 pub(super) const DIRECTORY: &str = "tmp/lca-import-long";
 
-/// Says how far the one that is being written has come, and the name that it is written under.
+/// Says how far the one that is being written has come.
 const NOTE: &str = "growth";
-const NEW_NOTE: &str = "growth.new";
-/// The last note when a sync began: it counts in this boot, and in later ones when that has ended.
-const SYNCED_NOTE: &str = "growth.synced";
-
 /// Longest note in bytes.
 const NOTE_LIMIT: u64 = 4 << 10;
 
@@ -44,28 +41,9 @@ pub(crate) struct Growth {
 }
 
 impl ObjectStore {
-    /// Writes a note, which counts in this boot. It counts in later ones if a sync begins behind it:
-    /// [`Self::pick_growth`], the sync, [`Self::keep_growth`].
-    pub(crate) fn write_growth(&self, growth: &Growth) -> io::Result<()> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(0o600);
-        let file = fs::openat(&self.growing, NEW_NOTE, flags, mode)?;
-        File::from(file).write_all(&serde_json::to_vec(growth)?)?;
-        self.rename_note(NEW_NOTE, &recent(NOTE))
-    }
-
-    /// Picks the last note that was written; others may follow while the disk is waited for.
-    pub(crate) fn pick_growth(&self) -> io::Result<()> {
-        self.rename_note(&recent(NOTE), &recent(SYNCED_NOTE))
-    }
-
-    /// Lets the picked note count in later boots: it is durable, and so is what it says.
-    pub(crate) fn keep_growth(&self) -> io::Result<()> {
-        self.rename_note(&recent(SYNCED_NOTE), NOTE)
-    }
-
-    fn rename_note(&self, from: &str, to: &str) -> io::Result<()> {
-        Ok(fs::renameat(&self.growing, from, &self.growing, to)?)
+    /// Notes of how far the one that is being written has come.
+    pub(crate) fn growth(&self) -> Notes<'_> {
+        notes(self.growing.as_fd())
     }
 
     /// Writes a long file behind its first `kept` bytes, which are there, while it is read. `told` hears how much is written.
@@ -147,15 +125,7 @@ impl Growth {
     /// How far an object of this seed had come when that was last noted; `None` also where its file is gone.
     pub(crate) fn noted(layout: &Layout, seed: &Digest) -> Option<Self> {
         let directory = layout.sysroot().join("ostree/repo").join(DIRECTORY);
-        let read = |name: &str| -> Option<Self> {
-            let mut text = Vec::new();
-            let file = File::open(directory.join(name)).ok()?;
-            file.take(NOTE_LIMIT).read_to_end(&mut text).ok()?;
-            serde_json::from_slice(&text).ok()
-        };
-        let growth = read(&recent(NOTE))
-            .or_else(|| read(&recent(SYNCED_NOTE)))
-            .or_else(|| read(NOTE))?;
+        let growth: Self = notes(File::open(&directory).ok()?.as_fd()).last()?;
         if growth.seed != *seed {
             return None;
         }
@@ -169,6 +139,14 @@ impl Growth {
         let id = crate::import::commit_id(self.object.hex()).ok()?;
         let kind = ObjectKind::File;
         Some(ObjectId { kind, ..id })
+    }
+}
+
+fn notes(directory: BorrowedFd<'_>) -> Notes<'_> {
+    Notes {
+        directory,
+        name: NOTE,
+        limit: NOTE_LIMIT,
     }
 }
 
