@@ -76,7 +76,7 @@ pub fn boot_good(ports: &EarlyPorts<'_>) -> PortResult<BootAct> {
         boot_id: &boot_id,
         state: &state,
         noted,
-        completed: matches!(verdict::read(ports.files, &Record::Verdict.path()), Ok(found) if found.is_completed()),
+        completed: completed(ports, noted),
         counted: !matches!(init_monitor::config(ports.files), ConfigFact::Known(config) if !config.monitor_enabled),
     });
     match &act {
@@ -93,6 +93,15 @@ pub fn boot_good(ports: &EarlyPorts<'_>) -> PortResult<BootAct> {
         }
     }
     Ok(act)
+}
+
+/// Whether the upgrade that it was armed for has completed, as its target's own verdict says.
+fn completed(ports: &EarlyPorts<'_>, noted: Noted<'_>) -> bool {
+    let path = match noted {
+        Noted::Note(note) => Record::Verdict.path_in(&note.target.stateroot),
+        Noted::Nothing | Noted::Damaged => Record::Verdict.path(),
+    };
+    matches!(verdict::read(ports.files, &path), Ok(found) if found.is_completed())
 }
 
 /// All attempts are there again, for the origin's entry as it is named now: the list may have been written anew since.
@@ -134,6 +143,20 @@ pub(crate) fn take_back(ports: &EarlyPorts<'_>) -> PortResult<()> {
     ports.fallback.disarm()
 }
 
+/// The way back that needs nothing but the boot loader: it starts the origin next, which makes itself the default. Only while what
+/// runs is the default; else the entry is another one's.
+pub(crate) fn give_up(ports: &EarlyPorts<'_>) -> PortResult<()> {
+    let FallbackState::Armed { entry, .. } = ports.fallback.state()? else {
+        return Ok(());
+    };
+    let deployments = ports.ostree.deployments()?;
+    let booted = only_booted(&deployments)?;
+    match deployments.first() {
+        Some(first) if first.id.stateroot == booted.stateroot => ports.fallback.arm(&entry, 0),
+        _ => Ok(()),
+    }
+}
+
 /// The order matters: at any moment the boot loader must lead here, or to a target that has attempts and then here. With no
 /// attempts left and the list written anew, the armed entry would be the target's.
 fn take_over(
@@ -142,6 +165,8 @@ fn take_over(
     booted: &DeploymentId,
     failed: &FailedBoot,
 ) -> PortResult<()> {
+    // What the failed release has filled is written to now, first of all the record.
+    steps::release_or_go_on(ports.machine)?;
     let known = record::read::<FailedBoot>(ports.files, Record::FailedBoot);
     // Found in this boot already, with all attempts used then.
     let told = matches!(&known, Ok(Some(known)) if known.boot_id == failed.boot_id);
@@ -151,8 +176,6 @@ fn take_over(
     if let FallbackState::Armed { entry, .. } = state {
         ports.fallback.arm(entry, FALLBACK_ATTEMPTS)?;
     }
-    // It writes to /boot, which may be what the failed release has filled.
-    steps::release_or_go_on(ports.machine)?;
     ports.ostree.set_default(booted)?;
     take_back(ports)
 }

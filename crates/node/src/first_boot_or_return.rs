@@ -85,7 +85,11 @@ fn failed(
     stop: &StopToken,
     events: &mut dyn EventSink,
 ) -> PortResult<FirstBoot> {
-    if !init_monitor::config(agent.ports().files).returns_for(COMPONENT_POST_PIVOT) {
+    let ports = agent.ports();
+    // A node that is being installed has nothing to go back to.
+    if !init_monitor::handed_over(ports)
+        || !init_monitor::config(ports.files).returns_for(COMPONENT_POST_PIVOT)
+    {
         return Err(error);
     }
     let text = message::ROLLBACK_BY_POST_PIVOT_PREFIX;

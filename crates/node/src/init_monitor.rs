@@ -16,13 +16,16 @@ use crate::agent::Agent;
 use crate::journal_files::is_full;
 use crate::ports::{Files, NodePath, Ports, Root};
 use crate::record::{self, Record};
-use crate::{PortResult, verdict, way_back};
+use crate::{PortResult, boot_good, verdict, way_back};
 
 /// Longest configuration that is read, bytes.
 const LIMIT: u64 = 1 << 20;
 /// Seconds after which the time spent is written down again: what a power cut can add to the deadline, at most, each of the few
 /// times that boots are counted.
 const SAVE_EVERY: u64 = 10;
+
+/// Seconds of failing to go back, behind which the node reboots.
+const START_OVER: u64 = 600;
 
 /// What the monitor counts, across boots. Nothing of it comes from the wall clock.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -60,6 +63,8 @@ pub struct MonitorMemory {
     /// Failed attempts to go back, and the uptime before which there is no other.
     attempts: u32,
     not_before: u64,
+    /// Uptime when they began to fail.
+    failing: Option<u64>,
     /// What was said last: told once.
     said: String,
 }
@@ -92,6 +97,7 @@ impl InitMonitor<'_, '_> {
                 let plan = PlanName::MonitorReturn;
                 if let Err(error) = way_back::go_back(self.agent, plan, judge, &reason, events) {
                     self.say("going back failed", &engine::error_chain(&error));
+                    self.start_over(uptime);
                 }
                 let memory = &mut *self.memory;
                 memory.attempts = memory.attempts.saturating_add(1);
@@ -102,6 +108,23 @@ impl InitMonitor<'_, '_> {
                 Tick::Again(1)
             }
         }
+    }
+
+    /// A return that fails for long is left to the boot loader, where it counts; elsewhere it is tried from a fresh boot, where what
+    /// holds a lock or a disk up is gone.
+    fn start_over(&mut self, uptime: u64) {
+        let since = *self.memory.failing.get_or_insert(uptime);
+        if uptime < since.saturating_add(START_OVER) {
+            return;
+        }
+        self.memory.failing = None;
+        let ports = self.agent.ports();
+        if let Err(error) = boot_good::give_up(&ports.into()) {
+            let error = engine::error_chain(&error);
+            self.say("the boot loader cannot be told to go back", &error);
+        }
+        let Err(error) = ports.units.reboot("rollback");
+        self.say("rebooting failed", &engine::error_chain(&error));
     }
 
     /// The count as of now: this boot is counted before anything is decided, durably where the disk lets us.

@@ -81,7 +81,7 @@ pub fn observe(
         && side == Side::Origin
         && target
             .as_ref()
-            .map_or(Ok(false), |target| has_logs(ports, &target.stateroot))?;
+            .map_or(Ok(false), |target| was_booted(ports, &target.stateroot))?;
     let failed_boot = if state == State::UpgradeInProgress && side == Side::Origin {
         failed_boot(ports, target.as_ref())?
     } else {
@@ -115,7 +115,13 @@ pub fn observe(
             }
             found
         }
-        (Side::Origin, Some(target)) if returned => {
+        (Side::Origin, Some(target))
+            if returned
+                || state == State::UpgradeFailed
+                    && deployments
+                        .first()
+                        .is_some_and(|first| first.id.stateroot == target.stateroot) =>
+        {
             let path = NodePath::in_stateroot(&target.stateroot, api::path::VERDICT);
             verdict::read(ports.files, &path)?
         }
@@ -431,8 +437,13 @@ fn leftovers(ports: &Ports<'_>) -> PortResult<bool> {
     Ok(!steps::unpinned(ports)? || !ports.files.list(&NodePath::shared("seed"))?.is_empty())
 }
 
-/// Whether a stateroot was ever booted: seeds come with an empty `/var/log`.
-pub(crate) fn has_logs(ports: &Ports<'_>, stateroot: &StaterootName) -> PortResult<bool> {
+/// Whether a stateroot was ever booted: seeds come with an empty `/var/log`, and without what our own services write first.
+pub(crate) fn was_booted(ports: &Ports<'_>, stateroot: &StaterootName) -> PortResult<bool> {
+    for record in [Record::Verdict, Record::InitMonitor] {
+        if ports.files.kind(&record.path_in(stateroot))?.is_some() {
+            return Ok(true);
+        }
+    }
     let log = NodePath::in_stateroot(stateroot, "/var/log");
     Ok(!ports.files.list(&log)?.is_empty())
 }

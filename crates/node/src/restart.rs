@@ -6,11 +6,12 @@ use api::{
 };
 use planner::{ErrorKind, FailedBoot, Occasion, Side, TargetRecord, Verdict};
 
-use crate::PortResult;
-use crate::observe::{has_logs, only_booted};
+use crate::journal_files::is_full;
+use crate::observe::{only_booted, was_booted};
 use crate::ports::{NodePath, Ports};
 use crate::record::{self, Record};
 use crate::saved::{self, Saved};
+use crate::{PortResult, steps};
 
 /// Where a saved object goes that does not count.
 const QUARANTINE: &str = "/var/lib/lca/ibu.json.quarantined";
@@ -49,7 +50,7 @@ pub fn restore_saved(ports: &Ports<'_>) -> PortResult<Restored> {
             let first = deployments.first();
             first.is_some_and(|first| first.id.stateroot == target.stateroot)
                 || failed.is_some()
-                || has_logs(ports, &target.stateroot)?
+                || was_booted(ports, &target.stateroot)?
         }
         _ => false,
     };
@@ -70,7 +71,15 @@ pub fn restore_saved(ports: &Ports<'_>) -> PortResult<Restored> {
         Verdict::Quarantine(reason) => quarantine(ports, &bytes, &reason),
         Verdict::Restore => {
             if let Some(stamp) = &stamp {
-                record::write(ports.files, Record::Handover, stamp)?;
+                let write = || record::write(ports.files, Record::Handover, stamp);
+                match write() {
+                    // A release that was returned from has filled the disk; in the target the space is kept for the way back.
+                    Err(error) if is_full(&error) && stamp.target.stateroot != booted.stateroot => {
+                        steps::release_or_go_on(ports.machine)?;
+                        write()?;
+                    }
+                    written => written?,
+                }
             }
             if let (Some(failed), Some(status)) = (&failed, ibu.status.as_mut()) {
                 planner::tell_failed_boot(status, failed);

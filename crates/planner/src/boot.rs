@@ -93,7 +93,7 @@ pub struct BootFacts<'a> {
     pub state: &'a FallbackState,
     /// The record.
     pub noted: Noted<'a>,
-    /// The booted release is a target whose upgrade has completed: the verdict says so.
+    /// The upgrade that it was armed for has completed: its verdict says so.
     pub completed: bool,
     /// Boots are counted by the init monitor too, which goes back after five. Where it is switched off good boots stay good.
     pub counted: bool,
@@ -143,6 +143,9 @@ pub fn judge_boot(facts: &BootFacts<'_>) -> BootAct {
                 ..note.clone()
             })
         }
+        // Somebody looks at the old release. A boot loader that was still armed, and gave up, has found that the new one does not
+        // come up any more.
+        Noted::Note(_) if facts.completed && left != Some(0) => BootAct::Disarm,
         Noted::Note(note)
             if *booted == note.origin.stateroot
                 && facts.default.stateroot == note.target.stateroot =>
@@ -152,6 +155,8 @@ pub fn judge_boot(facts: &BootFacts<'_>) -> BootAct {
         // The switch did not happen, or was taken back.
         Noted::Note(_) => BootAct::Disarm,
         Noted::Nothing | Noted::Damaged if left.is_none() => BootAct::Nothing,
+        // A return behind its switch that was cut off while it took the arming back.
+        Noted::Nothing if left != Some(0) => BootAct::Disarm,
         // Whoever armed it, it leads here.
         Noted::Nothing | Noted::Damaged if *booted != facts.default.stateroot => {
             failed(facts.default, FALLBACK_ATTEMPTS)
@@ -262,6 +267,30 @@ mod tests {
     }
 
     #[test]
+    fn a_look_at_the_origin_undoes_no_completed_upgrade() {
+        let before = note(1, "before");
+        let act = |left: Option<u32>| {
+            let entry = "ostree-1".to_owned();
+            let state = left.map_or(FallbackState::Disarmed, |left| FallbackState::Armed {
+                entry,
+                left,
+            });
+            judge_boot(&BootFacts {
+                booted: &id("a"),
+                default: &id("b"),
+                boot_id: "now",
+                state: &state,
+                noted: Noted::Note(&before),
+                completed: true,
+                counted: true,
+            })
+        };
+        assert_eq!(act(None), BootAct::Disarm);
+        assert_eq!(act(Some(2)), BootAct::Disarm);
+        assert_eq!(act(Some(0)), returned(Some(3)));
+    }
+
+    #[test]
     fn what_leads_nowhere_is_disarmed() {
         let before = note(0, "before");
         for left in [None, Some(0), Some(3)] {
@@ -280,6 +309,8 @@ mod tests {
         for noted in [Noted::Nothing, Noted::Damaged] {
             assert_eq!(judged("a", "b", Some(0), noted), returned(Some(3)));
         }
+        assert_eq!(judged("b", "a", Some(3), Noted::Nothing), BootAct::Disarm);
+        assert_eq!(judged("a", "b", Some(1), Noted::Damaged), returned(None));
         assert_eq!(judged("b", "b", Some(1), Noted::Damaged), BootAct::Refill);
         assert_eq!(judged("a", "a", Some(1), Noted::Damaged), BootAct::Refill);
     }

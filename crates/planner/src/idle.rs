@@ -146,7 +146,7 @@ fn removal(name: PlanName, facts: &Facts) -> Plan {
         });
     }
     // Behind the switch back: until then it is the way back.
-    steps.push(Step::DisarmFallback);
+    steps.push(Step::DisarmFallback { may_fail: false });
     // Before what needs space itself.
     steps.push(Step::ReleaseSpace { may_fail: false });
     if facts.side == Side::Target {

@@ -324,7 +324,7 @@ fn install(wanted: &Wanted, pin: &SeedPin, content: &SeedContent) -> Plan {
             },
             Step::SyncStateroots {
                 stateroots: vec![stateroot],
-                shared_may_fail: false,
+                shared: true,
             },
             Step::RecordTarget { record },
         ],

@@ -102,13 +102,15 @@ fn back(facts: &Facts, booted: &DeploymentId, origin: DeploymentId) -> Plan {
         },
         Step::SyncStateroots {
             stateroots: vec![booted.stateroot.clone(), origin.stateroot.clone()],
-            shared_may_fail: true,
+            shared: false,
         },
         // What is kept is kept for this: the switch writes to /boot.
         Step::ReleaseSpace { may_fail: true },
-        // Before the switch, which would make it name the target. Cut off here, the target's own boot arms it again.
-        Step::DisarmFallback,
+        // The switch makes it name the target: only with attempts left does the boot loader go by the default. Until then it
+        // leads home.
+        Step::RefillFallback,
         Step::SetDefault { deployment: origin },
+        Step::DisarmFallback { may_fail: true },
         Step::Reboot {
             reason: "rollback".to_owned(),
             boot_id: facts.boot_id.clone(),

@@ -179,7 +179,11 @@ impl PlanName {
 
     /// Whether it takes back what was done, or ends it: what the kept space is for.
     pub fn leads_back(self) -> bool {
-        self.returns() || matches!(self, PlanName::Abort | PlanName::Finalize)
+        self.returns()
+            || matches!(
+                self,
+                PlanName::Abort | PlanName::Finalize | PlanName::Disarm
+            )
     }
 
     /// Whether it leads to the other release, which waits for nothing that it can do without.
@@ -390,13 +394,12 @@ pub enum Step {
         /// Its name.
         unit: String,
     },
-    /// Make stateroots durable, and what all of them share.
+    /// Make stateroots durable.
     SyncStateroots {
         /// Which ones.
         stateroots: Vec<StaterootName>,
-        /// Whether what they share may stay as it is when it cannot be made durable: a way back needs nothing of it.
-        #[serde(default)]
-        shared_may_fail: bool,
+        /// Whether what all of them share is made durable too: a way back needs nothing of it, and its disk may hang.
+        shared: bool,
     },
     /// See to it that each boot of the target is declared good by its early unit.
     EnsureBootUnit {
@@ -414,8 +417,13 @@ pub enum Step {
         /// The boot that this plan was made in.
         boot_id: String,
     },
-    /// Take that back.
-    DisarmFallback,
+    /// Give all attempts back, where it is armed.
+    RefillFallback,
+    /// Take the arming back.
+    DisarmFallback {
+        /// Whether it may stay armed: behind a switch the first boot of what is switched to takes it back as well.
+        may_fail: bool,
+    },
     /// Make a deployment the default: the commit point.
     SetDefault {
         /// Which one.
@@ -566,7 +574,8 @@ impl Step {
             Step::SyncStateroots { .. } => "sync-stateroots",
             Step::EnsureBootUnit { .. } => "ensure-boot-unit",
             Step::ArmFallback { .. } => "arm-fallback",
-            Step::DisarmFallback => "disarm-fallback",
+            Step::RefillFallback => "refill-fallback",
+            Step::DisarmFallback { .. } => "disarm-fallback",
             Step::SetDefault { .. } => "set-default",
             Step::Reboot { .. } => "reboot",
             Step::UndeployStateroot { .. } => "undeploy-stateroot",

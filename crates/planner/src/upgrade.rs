@@ -81,7 +81,7 @@ fn before_pivot(facts: &Facts) -> Decision {
                 Step::SetDefault {
                     deployment: booted.clone(),
                 },
-                Step::DisarmFallback,
+                Step::DisarmFallback { may_fail: false },
             ],
         };
         return Decision::stay(state, facts.side, message::IN_PROGRESS, Act::Run(plan))
@@ -112,6 +112,15 @@ fn before_pivot(facts: &Facts) -> Decision {
 pub(crate) fn leads_elsewhere(facts: &Facts, booted: &DeploymentId) -> bool {
     let default = facts.default.as_ref();
     default.is_some_and(|first| first.stateroot != booted.stateroot)
+}
+
+/// Whether this upgrade's target is what boots by default, on the origin, although it has not completed: its switch took effect
+/// and was not taken back. One that has completed stays the default; somebody looks at the old release.
+fn leads_to_failed(facts: &Facts) -> bool {
+    let of = |id: &DeploymentId| id.stateroot.clone();
+    let target = facts.target.as_ref().map(|target| &target.stateroot);
+    let default = facts.default.as_ref().map(of);
+    default.is_some() && default.as_ref() == target && !facts.verdict.is_completed()
 }
 
 fn pivot(
@@ -158,7 +167,7 @@ fn pivot(
     ];
     let sync = Step::SyncStateroots {
         stateroots: vec![booted.stateroot.clone(), stateroot],
-        shared_may_fail: false,
+        shared: true,
     };
     let given_back = facts
         .foreign_target
@@ -205,29 +214,25 @@ pub(crate) fn resting(state: State, spoken: &str, facts: &Facts) -> Decision {
     let Ok(booted) = &facts.booted else {
         return rest(Act::Nothing);
     };
+    let armed = matches!(facts.fallback, FallbackState::Armed { .. });
     let (first, monitor) = match (state, facts.side) {
         (State::UpgradeCompleted, Side::Target) => (None, facts.monitor_armed),
-        (State::UpgradeFailed, Side::Origin) => {
+        (State::UpgradeFailed, Side::Origin) if armed || leads_to_failed(facts) => {
             let deployment = booted.clone();
             (Some(Step::SetDefault { deployment }), false)
         }
+        (State::UpgradeFailed, Side::Origin) => (None, false),
         _ => return rest(Act::Nothing),
     };
-    let armed = matches!(facts.fallback, FallbackState::Armed { .. });
-    if !armed && !monitor {
+    if !armed && !monitor && first.is_none() {
         return evidence::sealing(rest(Act::Nothing), facts);
     }
-    let loader = armed.then_some(Step::DisarmFallback);
+    let loader = armed.then_some(Step::DisarmFallback { may_fail: false });
     // It finds the verdict by itself too, and then does nothing.
     let monitor = monitor.then(verdict::disarm_monitor);
     let plan = Plan {
         name: PlanName::Disarm,
-        steps: first
-            .filter(|_| armed)
-            .into_iter()
-            .chain(loader)
-            .chain(monitor)
-            .collect(),
+        steps: first.into_iter().chain(loader).chain(monitor).collect(),
     };
     match pending(&facts.run, &[PlanName::Disarm]) {
         Pending::Free => rest(Act::Run(plan)),

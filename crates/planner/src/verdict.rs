@@ -120,13 +120,15 @@ pub fn automatic_return(wanted: Return) -> Plan {
             },
             Step::SyncStateroots {
                 stateroots: vec![booted.stateroot, origin.stateroot.clone()],
-                shared_may_fail: true,
+                shared: false,
             },
             // What is kept is kept for this: the switch writes to /boot.
             Step::ReleaseSpace { may_fail: true },
-            // Before the switch, which would make it name the target. Cut off here, the target's own boot arms it again.
-            Step::DisarmFallback,
+            // The switch makes it name the target: only with attempts left does the boot loader go by the default. Until then it
+            // leads home.
+            Step::RefillFallback,
             Step::SetDefault { deployment: origin },
+            Step::DisarmFallback { may_fail: true },
             Step::Reboot {
                 reason: "rollback".to_owned(),
                 boot_id,

@@ -23,6 +23,8 @@ pub struct Guard {
     default: Option<DeploymentId>,
     /// Nothing has been looked at yet.
     unseen: bool,
+    /// The boot loader was armed in this walk.
+    armed: bool,
     /// Verdicts that were seen on the disk.
     verdicts: BTreeMap<Arc<str>, Arc<[u8]>>,
 }
@@ -35,13 +37,15 @@ impl Guard {
             baseline: Some(Arc::new(machine.disk.clone())),
             default: default(&machine.disk),
             unseen: true,
+            armed: false,
             verdicts: BTreeMap::new(),
         }
     }
 
-    /// Somebody damages the verdicts: what they were counts no more.
+    /// Somebody damages the verdicts: what they were counts no more, nor whether an upgrade had completed.
     pub fn forget_verdicts(&mut self) {
         self.verdicts.clear();
+        self.armed = false;
     }
 
     /// The deployment that the walk started from.
@@ -84,6 +88,9 @@ impl Guard {
             if let Some(text) = fallback_leads_home(machine, &self.origin) {
                 say("fallback_leads_home", text);
             }
+            if let Some(text) = self.nobody_is_left_behind(machine) {
+                say("nobody_is_left_behind", text);
+            }
             if let Some(text) = self.default_changes_only_in_pivot_and_return(machine, plan) {
                 say("default_changes_only_in_pivot_and_return", text);
             }
@@ -109,6 +116,24 @@ impl Guard {
             }
         }
         wrong
+    }
+
+    /// Once armed, the boot loader stays so for as long as an undecided target is what it starts: on the way there and back too.
+    fn nobody_is_left_behind(&mut self, machine: &Machine) -> Option<String> {
+        let armed = Machine::armed(&machine.disk).is_some();
+        self.armed |= armed;
+        let default = default(&machine.disk)?;
+        let on_the_way = self.armed && self.baseline.is_some();
+        if armed || !on_the_way || default.stateroot == self.origin.stateroot {
+            return None;
+        }
+        let verdict = format!(
+            "{}{}",
+            stateroot_directory(&default.stateroot),
+            path::VERDICT
+        );
+        let decided = outcome(machine.disk.content(&verdict).map(|content| &content[..]));
+        (decided != Some(false)).then(|| format!("{default} is the default, and nothing is armed"))
     }
 
     fn origin_touched(&self, machine: &Machine, tree: &Tree, touched: &[Arc<str>]) -> Vec<String> {
@@ -171,12 +196,13 @@ impl Guard {
 /// Whether the target's verdict is to go back; one that nobody can read counts as that.
 fn may_go_back(machine: &Machine) -> bool {
     let verdict = machine.disk.content(&machine.path(path::VERDICT));
-    let read = verdict.map(|content| serde_json::from_slice::<serde_json::Value>(content));
-    match read {
-        None => false,
-        Some(Ok(read)) => read["body"]["outcome"] != "completed",
-        Some(Err(_)) => true,
-    }
+    outcome(verdict.map(|content| &content[..])).unwrap_or_default()
+}
+
+/// Whether a verdict is to go back; `None` = there is none.
+fn outcome(verdict: Option<&[u8]>) -> Option<bool> {
+    let read = serde_json::from_slice::<serde_json::Value>(verdict?);
+    Some(read.map_or(true, |read| read["body"]["outcome"] != "completed"))
 }
 
 fn default(disk: &Tree) -> Option<DeploymentId> {

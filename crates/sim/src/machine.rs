@@ -83,6 +83,8 @@ pub struct Machine {
     pub(crate) booted_hidden: bool,
     /// Nothing more fits onto the filesystem that all stateroots share.
     pub(crate) shared_full: bool,
+    /// A stateroot that somebody picks in the boot loader's menu at the next start.
+    picked: Option<StaterootName>,
     /// Files of a volume that brings a configuration, by their paths on it.
     pub(crate) configuration_volume: BTreeMap<String, Vec<u8>>,
     /// What is in the registry, by reference.
@@ -138,6 +140,7 @@ impl Machine {
             ill: None,
             booted_hidden: false,
             shared_full: false,
+            picked: None,
             configuration_volume: BTreeMap::new(),
             registry: Arc::new(registry),
             commits: Arc::new(commits),
@@ -364,6 +367,11 @@ impl Machine {
         self.shared_full = true;
     }
 
+    /// Somebody picks the release in this stateroot in the boot loader's menu, once.
+    pub fn pick_release(&mut self, stateroot: &StaterootName) {
+        self.picked = Some(stateroot.clone());
+    }
+
     /// Somebody attaches a volume with the configuration of a node that is being installed.
     pub fn attach_configuration(&mut self, files: BTreeMap<String, Vec<u8>>) {
         self.configuration_volume = files;
@@ -375,7 +383,13 @@ impl Machine {
         const STARTS: u32 = 20;
         let broken = self.broken.clone();
         let comes_up = |entry: &BootEntry| Some(&entry.id.stateroot) != broken.as_ref();
-        let mut starts = (0..STARTS).map_while(|_| self.load());
+        let picked = self.picked.take();
+        let picked = Self::entries(&self.disk)
+            .into_iter()
+            .find(|entry| Some(&entry.id.stateroot) == picked.as_ref());
+        let mut starts = picked
+            .into_iter()
+            .chain((0..STARTS).map_while(|_| self.load()));
         let Some(first) = starts.find(comes_up) else {
             return false;
         };

@@ -564,7 +564,6 @@ fn what_a_return_can_do_without_bars_none() {
         "/var/lib/lca/runs",
         "lca/evidence",
         "traces",
-        "sync Shared",
         "/var/lib/lca/init-monitor.json",
     ] {
         for (gone, (machine, watch)) in [(false, &by_post_pivot), (true, &by_monitor)] {
@@ -587,6 +586,29 @@ fn what_a_return_can_do_without_bars_none() {
             );
         }
     }
+}
+
+/// A return that keeps failing is left to the boot loader.
+#[test]
+fn a_return_that_fails_for_good_ends_by_the_boot_loader() {
+    let (start, guard) = prepared(|_| {});
+    let (machine, watch) = first_boot(&start, &guard);
+    let mut site = Site::resumed_within(machine, watch);
+    site.lose_controller();
+    site.arm(Some(Fault::Broken("set_default rhcos-")));
+    // It fails on the origin as well, which then does not come to rest.
+    let driven = site.drive_for(20_000);
+    let machine = site.machine();
+    println!("{driven:?}, {} reboots", machine.reboots());
+    assert_eq!(machine.reboots(), 2, "{:#?}", site.story());
+    assert!(site.node().struck() > 0);
+    assert_eq!(
+        machine.booted().stateroot.as_str(),
+        ORIGIN,
+        "{:#?}",
+        site.story()
+    );
+    assert_eq!(site.node().violations(), Vec::<String>::new());
 }
 
 /// What a kept failure may differ in: what was put aside, the side that was left, and when it had last decided.

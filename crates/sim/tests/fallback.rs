@@ -87,6 +87,28 @@ fn a_completed_upgrade_is_not_armed_any_more() {
 }
 
 #[test]
+fn a_look_at_the_old_release_undoes_no_completed_upgrade() {
+    let mut site = prepared();
+    asked(&mut site, &[Stage::Upgrade]);
+    let mut machine = site.machine();
+    machine.shut_down();
+    machine.pick_release(&"rhcos".parse().unwrap());
+    assert!(machine.power_on());
+    let mut site = Site::resumed(machine);
+    asked(&mut site, &[]);
+    assert_eq!(site.machine().booted().stateroot.as_str(), "rhcos");
+    assert_eq!(site.machine().default().unwrap().stateroot, target());
+    // Whoever starts the node next finds the new release, complete.
+    let mut machine = site.machine();
+    machine.shut_down();
+    assert!(machine.power_on());
+    let mut site = Site::resumed(machine);
+    asked(&mut site, &[]);
+    assert_eq!(site.machine().booted().stateroot, target());
+    assert_eq!(site.state(), State::UpgradeCompleted);
+}
+
+#[test]
 fn a_target_of_any_seed_has_a_way_out_of_emergency_mode() {
     let mut site = prepared();
     asked(&mut site, &[Stage::Upgrade]);

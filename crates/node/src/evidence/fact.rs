@@ -5,7 +5,7 @@ use planner::{EvidenceFact, Side, State, TargetRecord};
 
 use super::find;
 use crate::PortResult;
-use crate::observe::{failed_boot, has_logs};
+use crate::observe::{failed_boot, was_booted};
 use crate::ports::Ports;
 
 /// What is kept of the boots of the release that the node returned from. Nothing waits for it, so that nobody knows counts as
@@ -30,7 +30,7 @@ pub(crate) fn fact(
         let stamp = handover.filter(|stamp| booted == Some(&stamp.origin));
         let tried = match (stamp, target.and_then(|target| target.deployment.clone())) {
             (Some(stamp), _) => Some(stamp.target.clone()),
-            (None, Some(made)) => (has_logs(ports, &made.stateroot)?
+            (None, Some(made)) => (was_booted(ports, &made.stateroot)?
                 || failed_boot(ports, target)?.is_some())
             .then_some(made),
             (None, None) => None,

@@ -16,19 +16,13 @@ pub(super) fn is_default(ports: &Ports<'_>, deployment: &DeploymentId) -> PortRe
 pub(super) fn sync(
     ports: &Ports<'_>,
     stateroots: &[StaterootName],
-    shared_may_fail: bool,
+    shared: bool,
 ) -> PortResult<()> {
-    for stateroot in stateroots {
-        ports.files.sync(&Root::Stateroot(stateroot.clone()))?;
-    }
-    match ports.files.sync(&Root::Shared) {
-        Err(error) if shared_may_fail => {
-            let error = engine::error_chain(&error);
-            tracing::warn!(error, "what all releases share was not made durable");
-            Ok(())
-        }
-        synced => synced,
-    }
+    let stateroots = stateroots.iter().cloned().map(Root::Stateroot);
+    let shared = shared.then_some(Root::Shared);
+    stateroots
+        .chain(shared)
+        .try_for_each(|root| ports.files.sync(&root))
 }
 
 /// Never returns success: the process ends with the machine. When the machine stays up, `otherwise` is what boots by default

@@ -1,7 +1,7 @@
 //! The boot loader's way back: armed before the switch, for a target whose own early unit declares its boots good.
 
 use api::DeploymentId;
-use planner::FallbackNote;
+use planner::{ErrorKind, FALLBACK_ATTEMPTS, FallbackNote, FallbackState};
 
 use crate::ports::{NodePath, Ports};
 use crate::record::{self, Record};
@@ -114,6 +114,21 @@ pub(super) fn arm(
     ports.fallback.arm(&entry, attempts)
 }
 
-pub(super) fn disarm(ports: &Ports<'_>) -> PortResult<()> {
-    boot_good::take_back(&ports.into())
+/// All attempts are there again; what is not armed stays so.
+pub(super) fn refill(ports: &Ports<'_>) -> PortResult<()> {
+    match ports.fallback.state()? {
+        FallbackState::Armed { entry, .. } => ports.fallback.arm(&entry, FALLBACK_ATTEMPTS),
+        FallbackState::None(_) | FallbackState::Disarmed => Ok(()),
+    }
+}
+
+pub(super) fn disarm(ports: &Ports<'_>, may_fail: bool) -> PortResult<()> {
+    match boot_good::take_back(&ports.into()) {
+        Err(error) if may_fail && error.kind() != ErrorKind::Interrupted => {
+            let error = engine::error_chain(&error);
+            tracing::warn!(error, "the boot loader stays armed until the next boot");
+            Ok(())
+        }
+        disarmed => disarmed,
+    }
 }

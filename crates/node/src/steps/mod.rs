@@ -164,7 +164,8 @@ fn probe(ports: &Ports<'_>, step: &Step) -> PortResult<bool> {
         | Step::SaveHandover { .. }
         | Step::SyncStateroots { .. }
         | Step::ArmFallback { .. }
-        | Step::DisarmFallback
+        | Step::RefillFallback
+        | Step::DisarmFallback { .. }
         | Step::PruneRepository
         | Step::DiscardSeed
         | Step::RemoveRecords
@@ -258,10 +259,7 @@ fn apply(ports: &Ports<'_>, step: &Step, context: &StepContext<'_>) -> PortResul
             Ok(())
         }
         Step::DisarmMonitor { unit } => verdict::disarm(ports, unit),
-        Step::SyncStateroots {
-            stateroots,
-            shared_may_fail,
-        } => boot::sync(ports, stateroots, *shared_may_fail),
+        Step::SyncStateroots { stateroots, shared } => boot::sync(ports, stateroots, *shared),
         Step::EnsureBootUnit { target } => fallback::add_unit(ports, target),
         Step::ArmFallback {
             origin,
@@ -269,7 +267,8 @@ fn apply(ports: &Ports<'_>, step: &Step, context: &StepContext<'_>) -> PortResul
             attempts,
             boot_id,
         } => fallback::arm(ports, origin, target, *attempts, boot_id),
-        Step::DisarmFallback => fallback::disarm(ports),
+        Step::RefillFallback => fallback::refill(ports),
+        Step::DisarmFallback { may_fail } => fallback::disarm(ports, *may_fail),
         Step::SetDefault { deployment } => ports.ostree.set_default(deployment),
         Step::Reboot {
             reason, otherwise, ..

@@ -324,6 +324,24 @@ fn where_an_upgrade_has_ended_nothing_stays_armed() {
 }
 
 #[test]
+fn a_switch_that_led_nowhere_is_taken_back_where_nothing_counts_boots() {
+    let mut facts = facts(Side::Origin);
+    let status = plain(State::UpgradeFailed);
+    let act = |facts: &Facts| decided(&spec(Some("Upgrade")), &status.conditions, facts).act;
+    facts.target = Some(target(true));
+    facts.default = Some(deployment(TARGET));
+    match act(&facts) {
+        Act::Run(plan) => {
+            let name = PlanName::Disarm;
+            assert_eq!((plan.name, names(&plan)), (name, vec!["set-default"]));
+        }
+        other => panic!("{other:?}"),
+    }
+    facts.verdict = crate::sample::verdict(Outcome::Completed, Judge::Controller);
+    assert_eq!(act(&facts), Act::Nothing);
+}
+
+#[test]
 fn the_old_release_seals_what_the_failed_one_could_not() {
     let mut facts = facts(Side::Origin);
     let status = plain(State::UpgradeFailed);
@@ -433,10 +451,11 @@ fn the_return_leads_to_exactly_the_recorded_origin() {
             },
             Step::SyncStateroots { stateroots, .. },
             Step::ReleaseSpace { may_fail: true },
-            Step::DisarmFallback,
+            Step::RefillFallback,
             Step::SetDefault {
                 deployment: default,
             },
+            Step::DisarmFallback { may_fail: true },
             Step::Reboot {
                 reason, otherwise, ..
             },
@@ -475,7 +494,7 @@ fn cleaning_up_removes_what_is_not_booted_and_the_records_last() {
             Step::SetDefault {
                 deployment: deployment(booted),
             },
-            Step::DisarmFallback,
+            Step::DisarmFallback { may_fail: false },
             Step::ReleaseSpace { may_fail: false },
         ];
         let rest = [
@@ -541,7 +560,10 @@ fn a_switch_without_its_reboot_is_taken_back_before_anything_else() {
     // What the boot loader was armed with would lead to the target now.
     assert_eq!(
         plan.steps,
-        [Step::SetDefault { deployment }, Step::DisarmFallback]
+        [
+            Step::SetDefault { deployment },
+            Step::DisarmFallback { may_fail: false }
+        ]
     );
 }
 

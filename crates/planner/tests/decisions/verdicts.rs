@@ -122,13 +122,14 @@ fn an_automatic_return_says_why_and_then_goes_like_any_other() {
             },
             Step::SyncStateroots {
                 stateroots: vec![stateroot(TARGET), stateroot(ORIGIN)],
-                shared_may_fail: true,
+                shared: false,
             },
             Step::ReleaseSpace { may_fail: true },
-            Step::DisarmFallback,
+            Step::RefillFallback,
             Step::SetDefault {
                 deployment: deployment(ORIGIN),
             },
+            Step::DisarmFallback { may_fail: true },
             Step::Reboot {
                 reason: "rollback".to_owned(),
                 boot_id: "boot-1".to_owned(),
