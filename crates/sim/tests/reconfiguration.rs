@@ -381,6 +381,23 @@ fn leads_back(change: impl FnOnce(&mut Machine, &str), why: &str) {
     assert_eq!(hostname.as_deref(), Some(&b"seed-node\n"[..]));
 }
 
+/// The Go original hands a stamp of ours on with its own later upgrades: it says nothing of them.
+#[test]
+fn a_stamp_of_an_earlier_upgrade_counts_as_none() {
+    let (mut machine, guard) = handed_over();
+    let saved = format!("{VAR}/lib/lca/ibu.json");
+    let mut ibu: Value = serde_json::from_slice(machine.disk().content(&saved).unwrap()).unwrap();
+    let stamp = &mut ibu["metadata"]["annotations"][api::annotation::HANDOVER];
+    let earlier = stamp
+        .as_str()
+        .unwrap()
+        .replace("rhcos_4.17.4-", "rhcos_4.15.9-");
+    assert_ne!(stamp.as_str().unwrap(), earlier);
+    *stamp = earlier.into();
+    machine.tamper(&saved, ibu.to_string().as_bytes());
+    is_reconfigured(&boot(machine, guard));
+}
+
 /// An image-based installation: no upgrade led here, and the configuration comes on a volume, at some time.
 #[test]
 fn a_first_boot_takes_its_configuration_from_a_volume() {
