@@ -1,6 +1,7 @@
 //! Power cuts at any moment of an upgrade and of a rollback, on a node with a real boot loader.
 //!
-//! A phase is drawn first, the one that was hit least, and then an instant in it: so none stays unhit, however short it is.
+//! Drawn are first the start (an upgrade, its first boot, a rollback) that was hit least, then of its phases the one that was hit
+//! least, then an instant in that: so none stays unhit, however short it is or however many phases another has.
 #![expect(clippy::print_stdout, reason = "each cut is shown as it ends")]
 
 mod phases;
@@ -78,7 +79,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The phase with the fewest hits, those that are under way included; among equals, one by chance. With its full name.
+/// Of the start with the fewest hits the phase with the fewest, those that are under way included; among equals, one by chance.
+/// With its full name.
 fn draw<'s>(starts: &'s [Start], results: &mut Results) -> (&'s Start, &'s Phase, String) {
     let mut every: Vec<(&Start, &Phase, String)> = starts
         .iter()
@@ -88,7 +90,13 @@ fn draw<'s>(starts: &'s [Start], results: &mut Results) -> (&'s Start, &'s Phase
         })
         .collect();
     fastrand::shuffle(&mut every);
-    every.sort_by_key(|(_, _, name)| results.hits(name));
+    let of_start = |start: &Start| -> usize {
+        let phases = start.phases.iter();
+        phases
+            .map(|phase| results.hits(&format!("{}: {}", start.name, phase.name)))
+            .sum()
+    };
+    every.sort_by_key(|(start, _, name)| (of_start(start), results.hits(name)));
     let drawn = every.swap_remove(0);
     results.draw(&drawn.2);
     drawn
