@@ -268,7 +268,7 @@ impl<'a> Agent<'a> {
         let mut outcome = self.attempt(&files, plan, stop, &mut told);
         // For this the space is kept: a full disk must not bar the way back.
         let barred = matches!(outcome, Outcome::JournalFailed { no_space: true, .. });
-        if barred && plan.name.leads_back() && self.gives_space() {
+        if barred && plan.may_have_space() && self.gives_space() {
             outcome = self.attempt(&files, plan, stop, &mut told);
         }
         // Nor must a disk that keeps no journal: each step of these finds by itself what is done already.

@@ -144,16 +144,18 @@ pub(crate) fn take_back(ports: &EarlyPorts<'_>) -> PortResult<()> {
 }
 
 /// The way back that needs nothing but the boot loader: it starts the origin next, which makes itself the default. Only while what
-/// runs is the default; else the entry is another one's.
-pub(crate) fn give_up(ports: &EarlyPorts<'_>) -> PortResult<()> {
+/// runs is the default; else the entry is another one's. `false` = it has no such way.
+pub(crate) fn give_up(ports: &EarlyPorts<'_>) -> PortResult<bool> {
     let FallbackState::Armed { entry, .. } = ports.fallback.state()? else {
-        return Ok(());
+        return Ok(false);
     };
     let deployments = ports.ostree.deployments()?;
     let booted = only_booted(&deployments)?;
     match deployments.first() {
-        Some(first) if first.id.stateroot == booted.stateroot => ports.fallback.arm(&entry, 0),
-        _ => Ok(()),
+        Some(first) if first.id.stateroot == booted.stateroot => {
+            ports.fallback.arm(&entry, 0).map(|()| true)
+        }
+        _ => Ok(false),
     }
 }
 

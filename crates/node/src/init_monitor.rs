@@ -97,7 +97,7 @@ impl InitMonitor<'_, '_> {
                 let plan = PlanName::MonitorReturn;
                 if let Err(error) = way_back::go_back(self.agent, plan, judge, &reason, events) {
                     self.say("going back failed", &engine::error_chain(&error));
-                    self.start_over(uptime);
+                    self.start_over(uptime, count.boots);
                 }
                 let memory = &mut *self.memory;
                 memory.attempts = memory.attempts.saturating_add(1);
@@ -110,18 +110,29 @@ impl InitMonitor<'_, '_> {
         }
     }
 
-    /// A return that fails for long is left to the boot loader, where it counts; elsewhere it is tried from a fresh boot, where what
-    /// holds a lock or a disk up is gone.
-    fn start_over(&mut self, uptime: u64) {
+    /// A return that fails for long is left to the boot loader, where it counts; elsewhere it is tried from a few fresh boots, where
+    /// what holds a lock is gone. Only behind a verdict: until then the upgrade may complete.
+    fn start_over(&mut self, uptime: u64, boots: u32) {
         let since = *self.memory.failing.get_or_insert(uptime);
         if uptime < since.saturating_add(START_OVER) {
             return;
         }
         self.memory.failing = None;
         let ports = self.agent.ports();
-        if let Err(error) = boot_good::give_up(&ports.into()) {
-            let error = engine::error_chain(&error);
+        let decided = match verdict::read_own(ports) {
+            Ok(verdict @ VerdictFact::Decided(_)) => verdict.rollback().is_some(),
+            _ => false,
+        };
+        if !decided {
+            return;
+        }
+        let told = boot_good::give_up(&ports.into());
+        if let Err(error) = &told {
+            let error = engine::error_chain(error);
             self.say("the boot loader cannot be told to go back", &error);
+        }
+        if !told.unwrap_or_default() && boots >= BOOT_LIMIT {
+            return;
         }
         let Err(error) = ports.units.reboot("rollback");
         self.say("rebooting failed", &engine::error_chain(&error));

@@ -102,7 +102,10 @@ pub fn observe(
         .as_ref()
         .and_then(|target| target.deployment.as_ref());
     let foreign_target = match prepared_target {
-        Some(target) if state == State::UpgradeInProgress && side == Side::Origin => {
+        Some(target)
+            if matches!(state, State::UpgradeInProgress | State::UpgradeFailed)
+                && side == Side::Origin =>
+        {
             !steps::can_declare(ports, target)?
         }
         _ => false,

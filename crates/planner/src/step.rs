@@ -179,11 +179,7 @@ impl PlanName {
 
     /// Whether it takes back what was done, or ends it: what the kept space is for.
     pub fn leads_back(self) -> bool {
-        self.returns()
-            || matches!(
-                self,
-                PlanName::Abort | PlanName::Finalize | PlanName::Disarm
-            )
+        self.returns() || matches!(self, PlanName::Abort | PlanName::Finalize)
     }
 
     /// Whether it leads to the other release, which waits for nothing that it can do without.
@@ -205,6 +201,14 @@ pub struct Plan {
     pub name: PlanName,
     /// The steps.
     pub steps: Vec<Step>,
+}
+
+impl Plan {
+    /// Whether the space that is kept may be given back for its journal: it is kept for the way back, a failed switch's too.
+    pub fn may_have_space(&self) -> bool {
+        let switches = |step: &Step| matches!(step, Step::SetDefault { .. });
+        self.name.leads_back() || self.name == PlanName::Disarm && self.steps.iter().any(switches)
+    }
 }
 
 /// One thing to do. The set is closed, so that adding one makes the compiler list every place to think about.

@@ -1,22 +1,20 @@
 //! The volume that brings its configuration to a node which is being installed from a seed (S 3.3, step 1).
 
 use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use node::ports::Unwatched;
 use node::{ErrorKind, PortError, PortResult};
-use rustix::fs::renameat;
 use serde::Deserialize;
 
 use crate::command::{Command, CommandError};
-use crate::directory::{Anchor, names};
 use crate::failure::Attempt;
 use crate::layout::Layout;
 use crate::sysroot_writer::{private_mounts, relayed};
-use crate::tree;
 
 /// Names of the volume's filesystem; the second is what older tools give it.
 const LABELS: [&str; 2] = ["cluster-config", "relocation-config"];
@@ -106,35 +104,50 @@ fn copy(volume: &Path, booted: &Path) -> PortResult<()> {
         let text = format!("the volume has no {BEGINS}/manifest.json");
         return Err(PortError::plain(ErrorKind::Permanent, text));
     }
+    let target = booted.join(api::path::OPENSHIFT.trim_start_matches('/'));
     let copied = || -> io::Result<()> {
-        let missing = || io::Error::from(io::ErrorKind::NotFound);
-        let from = Anchor::open(volume)?.ok_or_else(missing)?;
-        let to = Anchor::open(booted)?.ok_or_else(missing)?;
-        let below = |name: &str| format!("{}/{name}", api::path::OPENSHIFT.trim_start_matches('/'));
-        for name in names(&from.directory("")?.ok_or_else(missing)?)? {
-            // Whatever has no name in UTF-8 is none of the parts.
-            let Some(name) = name.to_str() else { continue };
-            let as_name = if name == BEGINS { INCOMING } else { name };
-            let source = from.place(name)?.ok_or_else(missing)?;
-            tree::copy(&source, &to.ensure_place(&below(as_name))?)?;
+        // Of an earlier attempt or of the seed: without the document nothing there counts.
+        if target.exists() {
+            fs::remove_dir_all(&target)?;
         }
-        let incoming = to.ensure_place(&below(INCOMING))?;
-        to.sync()?;
-        renameat(
-            &incoming.dir,
-            &incoming.name,
-            &incoming.dir,
-            OsStr::from_bytes(BEGINS.as_bytes()),
-        )?;
-        incoming.settle()
+        copy_below(volume, &target, &|name| match name {
+            BEGINS => INCOMING,
+            name => name,
+        })?;
+        let directory = File::open(&target)?;
+        rustix::fs::syncfs(&directory)?;
+        fs::rename(target.join(INCOMING), target.join(BEGINS))?;
+        directory.sync_all()
     };
     copied().attempt(|| format!("copying the volume to {}", api::path::OPENSHIFT))
 }
 
+/// Copies directories and files alone, for nobody but root: owners, modes and labels of a removable filesystem mean nothing here.
+/// What has no name in UTF-8 is none of the parts.
+fn copy_below(from: &Path, to: &Path, named: &dyn Fn(&str) -> &str) -> io::Result<()> {
+    fs::DirBuilder::new()
+        .mode(0o700)
+        .recursive(true)
+        .create(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        let to = to.join(named(name));
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            copy_below(&entry.path(), &to, &|name| name)?;
+        } else if kind.is_file() {
+            let mut options = File::options();
+            let mut file = options.write(true).create_new(true).mode(0o600).open(&to)?;
+            io::copy(&mut File::open(entry.path())?, &mut file)?;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[test]
