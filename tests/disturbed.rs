@@ -97,7 +97,19 @@ fn comparable(mut ibu: Value) -> Value {
 
 fn finish_upgrade(site: &Site) -> Result<()> {
     site.request("Upgrade")?;
-    site.wait_stage("Upgrade").map(drop)
+    site.wait_stage("Upgrade")?;
+    // What is disarmed goes behind the status.
+    let monitor = "/etc/systemd/system/lca-init-monitor.service";
+    let monitor = site.node.path_in_stateroot(TARGET, monitor)?;
+    let begun = Instant::now();
+    while monitor.exists() {
+        ensure!(
+            begun.elapsed() < Duration::from_secs(60),
+            "the init monitor's unit is still there"
+        );
+        thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
 }
 
 /// The undisturbed run.
