@@ -118,13 +118,10 @@ pub(crate) fn leads_elsewhere(facts: &Facts, booted: &DeploymentId) -> bool {
 /// and was not taken back. One that has completed stays the default; somebody looks at the old release. Of a foreign one nobody
 /// knows: its program writes no verdict.
 fn leads_to_failed(facts: &Facts) -> bool {
-    let of = |id: &DeploymentId| id.stateroot.clone();
-    let target = facts.target.as_ref().map(|target| &target.stateroot);
-    let default = facts.default.as_ref().map(of);
-    default.is_some()
-        && default.as_ref() == target
-        && !facts.verdict.is_completed()
-        && !facts.foreign_target
+    let (Some(target), Some(default)) = (&facts.target, &facts.default) else {
+        return false;
+    };
+    default.stateroot == target.stateroot && !facts.verdict.is_completed() && !facts.foreign_target
 }
 
 fn pivot(

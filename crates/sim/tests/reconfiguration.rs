@@ -252,6 +252,14 @@ fn clear(machine: &mut Machine, directory: &str) {
     }
 }
 
+/// Changes the annotations of the object that the origin saved.
+fn change_annotations(machine: &mut Machine, change: impl FnOnce(&mut Value)) {
+    let saved = format!("{VAR}/lib/lca/ibu.json");
+    let mut ibu: Value = serde_json::from_slice(machine.disk().content(&saved).unwrap()).unwrap();
+    change(&mut ibu["metadata"]["annotations"]);
+    machine.tamper(&saved, ibu.to_string().as_bytes());
+}
+
 #[test]
 fn a_first_boot_runs_from_what_the_go_original_exported() {
     let (mut machine, guard) = handed_over();
@@ -260,13 +268,12 @@ fn a_first_boot_runs_from_what_the_go_original_exported() {
         machine.tamper(&format!("{OPENSHIFT}/{path}"), &content);
     }
     // Its saved CR has no stamp.
-    let saved = format!("{VAR}/lib/lca/ibu.json");
-    let mut ibu: Value = serde_json::from_slice(machine.disk().content(&saved).unwrap()).unwrap();
-    ibu["metadata"]["annotations"]
-        .as_object_mut()
-        .unwrap()
-        .remove(api::annotation::HANDOVER);
-    machine.tamper(&saved, ibu.to_string().as_bytes());
+    change_annotations(&mut machine, |annotations| {
+        annotations
+            .as_object_mut()
+            .unwrap()
+            .remove(api::annotation::HANDOVER);
+    });
     let site = boot(machine, guard);
     is_reconfigured(&site);
     let machine = site.machine();
@@ -385,16 +392,15 @@ fn leads_back(change: impl FnOnce(&mut Machine, &str), why: &str) {
 #[test]
 fn a_stamp_of_an_earlier_upgrade_counts_as_none() {
     let (mut machine, guard) = handed_over();
-    let saved = format!("{VAR}/lib/lca/ibu.json");
-    let mut ibu: Value = serde_json::from_slice(machine.disk().content(&saved).unwrap()).unwrap();
-    let stamp = &mut ibu["metadata"]["annotations"][api::annotation::HANDOVER];
-    let earlier = stamp
-        .as_str()
-        .unwrap()
-        .replace("rhcos_4.17.4-", "rhcos_4.15.9-");
-    assert_ne!(stamp.as_str().unwrap(), earlier);
-    *stamp = earlier.into();
-    machine.tamper(&saved, ibu.to_string().as_bytes());
+    change_annotations(&mut machine, |annotations| {
+        let stamp = &mut annotations[api::annotation::HANDOVER];
+        let earlier = stamp
+            .as_str()
+            .unwrap()
+            .replace("rhcos_4.17.4-", "rhcos_4.15.9-");
+        assert_ne!(stamp.as_str().unwrap(), earlier);
+        *stamp = earlier.into();
+    });
     is_reconfigured(&boot(machine, guard));
 }
 

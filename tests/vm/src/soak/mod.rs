@@ -82,19 +82,18 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Of the start with the fewest hits the phase with the fewest, those that are under way included; among equals, one by chance.
 /// With its full name.
 fn draw<'s>(starts: &'s [Start], results: &mut Results) -> (&'s Start, &'s Phase, String) {
+    let full = |start: &Start, phase: &Phase| format!("{}: {}", start.name, phase.name);
     let mut every: Vec<(&Start, &Phase, String)> = starts
         .iter()
         .flat_map(|start| {
             let phases = start.phases.iter();
-            phases.map(move |phase| (start, phase, format!("{}: {}", start.name, phase.name)))
+            phases.map(move |phase| (start, phase, full(start, phase)))
         })
         .collect();
     fastrand::shuffle(&mut every);
     let of_start = |start: &Start| -> usize {
         let phases = start.phases.iter();
-        phases
-            .map(|phase| results.hits(&format!("{}: {}", start.name, phase.name)))
-            .sum()
+        phases.map(|phase| results.hits(&full(start, phase))).sum()
     };
     every.sort_by_key(|(start, _, name)| (of_start(start), results.hits(name)));
     let drawn = every.swap_remove(0);
